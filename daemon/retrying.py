@@ -44,7 +44,7 @@ class Disposition(StrEnum):
     HALT = "halt"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Failure(Exception):  # noqa: N818 -- a classified answer, raised inside one attempt and decided upon outside
     """One failed attempt, classified.
 
