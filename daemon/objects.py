@@ -41,3 +41,32 @@ class ListedObject:
     key: str
     size: int
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """On what a PUT depends: nothing there (`if_none_match`), exactly that object (`if_match`), or nothing."""
+
+    if_none_match: bool = False
+    if_match: str | None = None
+
+
+IF_ABSENT = Condition(if_none_match=True)
+UNCONDITIONAL = Condition()
+
+
+def if_match(etag: str) -> Condition:
+    """Return the condition that the object is still the one with `etag` (without quotes)."""
+    return Condition(if_match=etag)
+
+
+class PreconditionFailed(Exception):  # noqa: N818 -- an answer (412), not an error
+    """The condition of a PUT did not hold: something else is under that key.
+
+    Attributes:
+        request_id: of the 412, for the record.
+    """
+
+    def __init__(self, request_id: str | None = None) -> None:
+        super().__init__("412 Precondition Failed")
+        self.request_id = request_id

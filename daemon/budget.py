@@ -1,0 +1,53 @@
+"""Bounds on what a session holds: bytes of values in memory, and how long an endpoint may stay silent."""
+
+from __future__ import annotations
+
+import trio
+
+
+class ByteBudget:
+    """Bytes of values that may be in memory at once; reservations are served first come, first served.
+
+    A reservation larger than the whole budget waits until nothing else is reserved and then runs alone, so
+    that one huge value neither starves nor deadlocks.
+    """
+
+    def __init__(self, total: int) -> None:
+        if total < 1:
+            raise ValueError(f"byte budget of {total} bytes, expected at least 1")
+        self.total = total
+        self.reserved = 0
+        self._turn = trio.Lock()
+        self._released = trio.Event()
+
+    async def reserve(self, size: int) -> None:
+        """Wait until `size` bytes fit, then take them, all at once."""
+        async with self._turn:
+            while self.reserved and self.reserved + size > self.total:
+                await self._released.wait()
+            self.reserved += size
+
+    def release(self, size: int) -> None:
+        """Give `size` bytes back."""
+        self.reserved -= size
+        if self.reserved < 0:
+            raise AssertionError(f"byte budget released {-self.reserved} bytes more than was reserved")
+        self._released.set()
+        self._released = trio.Event()
+
+
+class Silence:
+    """How long an endpoint has answered nobody, counted from the first attempt it left unanswered."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def broken(self) -> None:
+        """Note that an answer arrived, whatever it said."""
+        self._since = None
+
+    def unanswered(self, now: float) -> float:
+        """Note an attempt without an answer at `now` (monotonic seconds); return the silence so far."""
+        if self._since is None:
+            self._since = now
+        return now - self._since
