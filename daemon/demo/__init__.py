@@ -1,0 +1,1 @@
+"""Real servers from wheels, on loopback, for the demo and the tests."""

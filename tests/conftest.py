@@ -1,0 +1,77 @@
+"""Fixtures that every test directory shares: real servers on loopback, in an environment that names no other."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from daemon.demo.postgres import EmbeddedPostgres
+from daemon.demo.processes import scrubbed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CLEAN = scrubbed(os.environ)
+for _name in set(os.environ) - set(_CLEAN):
+    del os.environ[_name]
+
+DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
+
+
+@dataclass(frozen=True)
+class Database:
+    """A fresh database of an embedded server."""
+
+    server: EmbeddedPostgres
+    name: str
+
+    @property
+    def dsn(self) -> str:
+        return self.server.dsn(self.name)
+
+    def dsn_of(self, user: str, password: str) -> str:
+        return self.server.dsn(self.name, user=user, password=password)
+
+    def sql(self, statements: str) -> str:
+        return self.server.sql(statements, self.name)
+
+
+def fresh_database(server: EmbeddedPostgres) -> Database:
+    name = f"test_{secrets.token_hex(4)}"
+    server.sql(f"create database {name} template template0")
+    return Database(server, name)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    """One embedded PostgreSQL per test process; use `database` unless the test is about the server itself."""
+    with EmbeddedPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
+    """A database of the test's own, dropped with every connection to it."""
+    fresh = fresh_database(postgres_server)
+    yield fresh
+    postgres_server.sql(f"drop database {fresh.name} with (force)")
+
+
+@pytest.fixture
+def disposable_postgres() -> Iterator[EmbeddedPostgres]:
+    """A server of the test's own, to freeze, kill and restart."""
+    with EmbeddedPostgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def debian_binaries() -> Path:
+    """The programs of Debian's PostgreSQL, which unlike the wheel's has TLS and ICU."""
+    if not (DEBIAN_BINARIES / "postgres").exists():
+        pytest.skip(f"NOT TESTED: PostgreSQL with TLS and ICU, apt package postgresql-15 ({DEBIAN_BINARIES})")
+    return DEBIAN_BINARIES
