@@ -8,6 +8,7 @@ from typing import TypeVar
 import trio
 
 from daemon.runtime import Runtime
+from journal.errors import JournalError
 from journal.log import AttemptFailed, Journal, Parked, Settled
 
 T = TypeVar("T")
@@ -24,6 +25,10 @@ class Recorder:
 
     `record` returns once the entry is buffered: an outcome that a crash loses is driven again, and the
     conditional PUT makes that harmless. The buffer is bounded: `record` waits when it is full.
+
+    Attributes:
+        committed: set by the next group commit, and replaced then; take it before looking at the journal.
+        broken: the journal refused a write; what is buffered can't be saved any more.
     """
 
     def __init__(self, journal: Journal, runtime: Runtime) -> None:
@@ -32,34 +37,31 @@ class Recorder:
         self._buffer: list[Entry] = []
         self._arrived = trio.Event()
         self._full = trio.Event()
-        self._committed = trio.Event()
+        self.committed = trio.Event()
+        self.broken = False
         self._turn = trio.Lock()
 
     async def call(self, function: Callable[[Journal, int], T]) -> T:
         """Run `function(journal, now_us)` when the writer is free; what it returns is committed."""
         async with self._turn:
-            return await self._runtime.journal_runner(lambda: function(self.journal, self._runtime.now_us()))
+            return await self._write(lambda: function(self.journal, self._runtime.now_us()))
 
     async def record(self, entry: Entry) -> None:
         """Hand over one entry for the next group commit; waits while two groups are already waiting."""
         while len(self._buffer) >= 2 * GROUP_MAX:
-            await self._committed.wait()
+            await self.committed.wait()
         self._buffer.append(entry)
         self._arrived.set()
         if len(self._buffer) >= GROUP_MAX:
             self._full.set()
-
-    async def wait_committed(self) -> None:
-        """Wait until the next group is committed."""
-        await self._committed.wait()
 
     async def flush(self) -> None:
         """Commit what is buffered now."""
         async with self._turn:
             while self._buffer:
                 await self._commit_group()
-        self._committed.set()
-        self._committed = trio.Event()
+        self.committed.set()
+        self.committed = trio.Event()
 
     async def run(self) -> None:
         """Commit groups until cancelled; an entry waits for company for at most GROUP_SECONDS.
@@ -75,9 +77,16 @@ class Recorder:
 
     async def _commit_group(self) -> None:
         group = self._buffer[:GROUP_MAX]
-        await self._runtime.journal_runner(lambda: self.journal.record(group, now_us=self._runtime.now_us()))
+        await self._write(lambda: self.journal.record(group, now_us=self._runtime.now_us()))
         del self._buffer[: len(group)]
         if not self._buffer:
             self._arrived = trio.Event()
         if len(self._buffer) < GROUP_MAX:
             self._full = trio.Event()
+
+    async def _write(self, function: Callable[[], T]) -> T:
+        try:
+            return await self._runtime.journal_runner(function)
+        except JournalError:
+            self.broken = True
+            raise

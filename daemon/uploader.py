@@ -1,0 +1,367 @@
+"""Bring one row into the bucket: one conditional PUT, and every branch after a 412."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import Literal, Protocol
+from urllib.parse import quote
+
+import trio
+
+from daemon.budget import Silence
+from daemon.errors import BackfillError, ExitCode
+from daemon.layouts import unusable_reason
+from daemon.objects import (
+    IF_ABSENT,
+    UNCONDITIONAL,
+    Condition,
+    ObjectFacts,
+    PreconditionFailed,
+    PutReceipt,
+    if_match,
+)
+from daemon.retrying import Disposition, Failure, FailureClass, decide
+from daemon.rows import FetchedRow
+from daemon.runtime import RunSync
+from journal.lifecycle import Outcome
+from journal.log import AttemptFailed, Parked, Settled
+
+INLINE_DIGEST_MAX = 64 * 1024
+"""Values up to this many bytes are digested in the loop: a thread hop costs more (MD5 runs at ~750 MB/s)."""
+
+
+class Conditional(StrEnum):
+    """What the endpoint makes of `If-None-Match: *`, as the probe found it."""
+
+    ATOMIC = "atomic"
+    IGNORED = "ignored"
+    REFUSED = "refused"
+
+
+class Target(Protocol):
+    """The bucket, as the uploader needs it; errors are classified `Failure`s, a 412 is `PreconditionFailed`."""
+
+    async def put(
+        self, bucket: str, key: str, body: bytes, *, md5: bytes, headers: Mapping[str, str], condition: Condition
+    ) -> PutReceipt:
+        """Store `body` under `key` if `condition` holds; idempotent for equal bytes."""
+
+    async def head(self, bucket: str, key: str) -> ObjectFacts | None:
+        """Return what is there, or None."""
+
+    async def get_digest(self, bucket: str, key: str, *, size_max: int) -> tuple[str, int]:
+        """Return MD5 (hex) and size of what is there, reading at most a little over `size_max` bytes."""
+
+    async def refresh_credentials(self) -> None:
+        """Fetch credentials anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the rows of one source go.
+
+    Attributes:
+        conditional: the probe's finding for this bucket.
+    """
+
+    bucket: str
+    content_type: str
+    conditional: Conditional
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPolicy:
+    """What the configuration says of uploads, for every source alike.
+
+    Attributes:
+        migration_id: written to each object, so that a later 412 can be known for our own.
+        etag_is_md5: False under SSE-KMS and SSE-C, where ETag says nothing about the bytes.
+        give_up_after: seconds of silence of the endpoint after which the migration halts.
+    """
+
+    migration_id: str
+    existing: Literal["compare", "overwrite", "skip"]
+    max_attempts: int
+    give_up_after: float
+    etag_is_md5: bool = True
+
+
+class MigrationHalted(BackfillError):
+    """Nothing more can succeed; carries the exit code that says why."""
+
+    def __init__(self, problem: str, hint: str, exit_code: ExitCode) -> None:
+        super().__init__(problem, hint)
+        self.exit_code = exit_code  # type: ignore[assignment] # narrower on the class: a default
+
+
+_MD5_HEX_DIGITS = 32
+_NOT_MD5 = ("aws:kms", "aws:kms:dsse")
+_HINTS = {
+    FailureClass.FORBIDDEN: "check the access key, its secret and the policy; `backfillctl check` prints the smallest one",
+    FailureClass.EXPIRED_CREDENTIALS: "renew the credentials, then start again",
+    FailureClass.NO_SUCH_BUCKET: "create the bucket or correct s3.bucket; nothing is created for you",
+    FailureClass.WRONG_REGION: "correct s3.region",
+    FailureClass.REDIRECTED: "correct s3.endpoint and s3.region; credentials are never sent along a redirect",
+}
+
+
+def comparable(etag: str, encryption: str | None) -> bool:
+    """Say whether `etag` is the MD5 of the object (S3 API, "ETag": single PUT, neither SSE-KMS nor SSE-C)."""
+    return len(etag) == _MD5_HEX_DIGITS and encryption not in _NOT_MD5
+
+
+def metadata_headers(row: FetchedRow, *, md5_hex: str, migration_id: str, content_type: str) -> dict[str, str]:
+    """Return the headers that make the object tell where it came from; values percent-encoded UTF-8."""
+    headers = {
+        "content-type": content_type,
+        "x-amz-meta-backfill-md5": md5_hex,
+        "x-amz-meta-backfill-migration": quote(migration_id, safe="/ "),
+    }
+    if row.created_at_text is not None:
+        headers["x-amz-meta-created-at"] = quote(row.created_at_text, safe=":+ ")
+    for column, value in row.metadata.items():
+        headers[f"x-amz-meta-{quote(column.lower().replace('_', '-'), safe='')}"] = quote(value, safe="/:+@,;= ")
+    return headers
+
+
+class Uploader:
+    """Drives single rows to an outcome; holds no state of any key between calls."""
+
+    def __init__(
+        self,
+        target: Target,
+        policy: UploadPolicy,
+        *,
+        record: Callable[[AttemptFailed], Awaitable[None]],
+        random: Random,
+        digest_runner: RunSync,
+    ) -> None:
+        self._target = target
+        self._policy = policy
+        self._record = record
+        self._random = random
+        self._digest_runner = digest_runner
+        self._silence = Silence()
+
+    async def copy(self, ordinal: int, destination: Destination, key: str, row: FetchedRow) -> Settled | Parked:
+        """Copy `row` to `key`, retrying as the policy says; every failed attempt is recorded.
+
+        Raises:
+            MigrationHalted: nothing more can succeed, for this key or any other.
+        """
+        unusable = unusable_reason(key)
+        if unusable is not None:
+            return Parked(ordinal, FailureClass.UNUSABLE_KEY, unusable)
+        value = row.value
+        if value is None:
+            raise AssertionError(f"upload of ordinal {ordinal} without its value")
+        md5 = await self._digest(value)
+        copied = _Copy(
+            ordinal,
+            destination,
+            key,
+            value,
+            md5,
+            metadata_headers(
+                row,
+                md5_hex=md5.hex(),
+                migration_id=self._policy.migration_id,
+                content_type=destination.content_type,
+            ),
+        )
+        answers = failures = 0
+        refreshed = False
+        while True:
+            begun = trio.current_time()
+            try:
+                settled = await self._attempt(copied)
+            except Failure as failure:
+                failures += 1
+                answers += failure.answered
+                now = trio.current_time()
+                silent = 0.0 if failure.answered else self._silence.unanswered(now)
+                if failure.answered:
+                    self._silence.broken()
+                await self._record(_attempt_failed(ordinal, failure, failures, now - begun))
+                decision = decide(
+                    failure,
+                    answers=answers,
+                    failures=failures,
+                    max_attempts=self._policy.max_attempts,
+                    silent_seconds=silent,
+                    give_up_after=self._policy.give_up_after,
+                    jitter=self._random.random(),
+                    refreshed=refreshed,
+                )
+                if decision.disposition is Disposition.PARK:
+                    return Parked(ordinal, failure.kind, failure.message)
+                if decision.disposition is Disposition.HALT:
+                    raise _halted(failure, decision.exit_code) from failure
+                if failure.kind in {FailureClass.FORBIDDEN, FailureClass.EXPIRED_CREDENTIALS}:
+                    await self._target.refresh_credentials()
+                    refreshed = True
+                await trio.sleep(decision.delay)
+            else:
+                self._silence.broken()
+                return settled
+
+    async def _digest(self, value: bytes) -> bytes:
+        def md5() -> bytes:
+            return hashlib.md5(value, usedforsecurity=False).digest()
+
+        return md5() if len(value) <= INLINE_DIGEST_MAX else await self._digest_runner(md5)
+
+    async def _attempt(self, copied: _Copy) -> Settled | Parked:
+        """Make one attempt; raises Failure."""
+        if copied.destination.conditional is Conditional.ATOMIC:
+            try:
+                return await self._put(copied, IF_ABSENT, Outcome.STORED)
+            except PreconditionFailed:
+                return await self._resolve(copied, await self._head(copied))
+        there = await self._head(copied)
+        if there is None:
+            return await self._put(copied, UNCONDITIONAL, Outcome.STORED)
+        return await self._resolve(copied, there)
+
+    async def _head(self, copied: _Copy) -> ObjectFacts | None:
+        try:
+            return await self._target.head(copied.destination.bucket, copied.key)
+        except Failure as failure:
+            if failure.kind is FailureClass.FORBIDDEN:
+                message = f"cannot compare with what is there: {failure.message}"
+                raise Failure(
+                    FailureClass.NOT_COMPARABLE,
+                    "HEAD",
+                    message,
+                    http_status=failure.http_status,
+                    code=failure.code,
+                    request_id=failure.request_id,
+                ) from failure
+            raise
+
+    async def _put(self, copied: _Copy, condition: Condition, outcome: Outcome) -> Settled:
+        receipt = await self._target.put(
+            copied.destination.bucket,
+            copied.key,
+            copied.value,
+            md5=copied.md5,
+            headers=copied.headers,
+            condition=condition,
+        )
+        md5_hex = copied.md5.hex()
+        if self._is_md5(receipt.etag, receipt.encryption) and receipt.etag != md5_hex:
+            raise Failure(
+                FailureClass.CORRUPTED,
+                "PUT",
+                f"stored bytes differ: ETag {receipt.etag}, expected {md5_hex}",
+                request_id=receipt.request_id,
+            )
+        return _settled(copied, outcome, receipt.etag, receipt.version_id)
+
+    async def _resolve(self, copied: _Copy, there: ObjectFacts | None) -> Settled | Parked:
+        """Decide about an object that is there already (design: every branch after a 412)."""
+        if there is None:
+            raise Failure(FailureClass.CONFLICT, "HEAD", "412 on PUT, then 404 on HEAD: it went away meanwhile")
+        if there.metadata.get("backfill-migration") == quote(self._policy.migration_id, safe="/ "):
+            if self._holds(copied, there):
+                return _settled(copied, Outcome.RECOVERED, there.etag, there.version_id)
+            return await self._overwrite(copied, there)
+        if self._policy.existing == "skip":
+            return Settled(copied.ordinal, Outcome.SKIPPED, there.size, "", there.etag, there.version_id)
+        if self._policy.existing == "overwrite":
+            return await self._overwrite(copied, there)
+        return await self._compare(copied, there)
+
+    async def _overwrite(self, copied: _Copy, there: ObjectFacts) -> Settled:
+        condition = (
+            UNCONDITIONAL
+            if copied.destination.conditional is Conditional.REFUSED
+            else if_match(there.etag)
+        )
+        try:
+            return await self._put(copied, condition, Outcome.STORED)
+        except PreconditionFailed as failed:
+            raise Failure(
+                FailureClass.CONFLICT,
+                "PUT",
+                "the object changed between HEAD and overwrite",
+                http_status=412,
+                request_id=failed.request_id,
+            ) from failed
+
+    async def _compare(self, copied: _Copy, there: ObjectFacts) -> Settled | Parked:
+        """Compare a foreign object by digest, never by size alone."""
+        md5_hex = copied.md5.hex()
+        if there.size != len(copied.value):
+            return _conflict(copied, f"{there.size} bytes, the row has {len(copied.value)}")
+        if self._is_md5(there.etag, there.encryption):
+            found = there.etag
+        else:
+            found, _ = await self._target.get_digest(
+                copied.destination.bucket, copied.key, size_max=len(copied.value)
+            )
+        if found == md5_hex:
+            return _settled(copied, Outcome.PRESENT, there.etag, there.version_id)
+        return _conflict(copied, f"MD5 {found}, the row has {md5_hex}")
+
+    def _is_md5(self, etag: str, encryption: str | None) -> bool:
+        return self._policy.etag_is_md5 and comparable(etag, encryption)
+
+    def _holds(self, copied: _Copy, there: ObjectFacts) -> bool:
+        if there.size != len(copied.value):
+            return False
+        md5_hex = copied.md5.hex()
+        if self._is_md5(there.etag, there.encryption):
+            return there.etag == md5_hex
+        return there.metadata.get("backfill-md5") == md5_hex
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    ordinal: int
+    destination: Destination
+    key: str
+    value: bytes
+    md5: bytes
+    headers: Mapping[str, str]
+
+
+def _settled(copied: _Copy, outcome: Outcome, etag: str, version_id: str | None) -> Settled:
+    md5_hex = copied.md5.hex()
+    return Settled(
+        copied.ordinal, outcome, len(copied.value), md5_hex, None if etag == md5_hex else etag, version_id
+    )
+
+
+def _conflict(copied: _Copy, found: str) -> Parked:
+    return Parked(
+        copied.ordinal,
+        FailureClass.FOREIGN_OBJECT,
+        f"another object is under {copied.key!r}: {found}",
+    )
+
+
+def _attempt_failed(ordinal: int, failure: Failure, attempt: int, seconds: float) -> AttemptFailed:
+    return AttemptFailed(
+        ordinal=ordinal,
+        operation=failure.operation,
+        failure=failure.kind,
+        message=failure.message,
+        http_status=failure.http_status,
+        code=failure.code,
+        request_id=failure.request_id,
+        milliseconds=round(seconds * 1000),
+        attempt=attempt,
+    )
+
+
+def _halted(failure: Failure, exit_code: ExitCode) -> MigrationHalted:
+    if exit_code is ExitCode.UNREACHABLE:
+        hint = "check s3.endpoint and the network; upload.give_up_after sets how long silence is borne"
+    else:
+        hint = _HINTS.get(failure.kind, "run `backfillctl check`")
+    return MigrationHalted(f"{failure.operation} failed for good: {failure.message}", hint, exit_code)
