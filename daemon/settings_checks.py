@@ -1,0 +1,91 @@
+"""Check how settings relate to each other, where each is right by itself; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from daemon.settings_values import timestamp_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from daemon.settings_models import MigrationSection, PostgresConfig, S3Section, SourceConfig, UploadConfig
+
+
+def relation_problems(
+    migration: MigrationSection | None,
+    postgres: PostgresConfig | None,
+    s3: S3Section | None,
+    upload: UploadConfig | None,
+    *,
+    now_us: int,
+) -> list[str]:
+    """Return the problems between keys of whole sections; a section that is None failed by itself."""
+    problems = []
+    if migration and migration.cutoff is not None and migration.cutoff > now_us:
+        problems.append(
+            f"migration.cutoff: found {timestamp_text(migration.cutoff)}; expected a time that has passed, now "
+            f"it is {timestamp_text(now_us)}"
+        )
+    if postgres and postgres.lock_timeout > postgres.statement_timeout:
+        problems.append(
+            f'postgres.lock_timeout: found "{postgres.lock_timeout:g}s"; expected at most '
+            f'postgres.statement_timeout, "{postgres.statement_timeout:g}s"'
+        )
+    if s3 and s3.kms_key_id is not None and s3.sse not in {"aws:kms", "aws:kms:dsse"}:
+        problems.append('s3.kms_key_id: set without KMS encryption; expected s3.sse = "aws:kms" beside it')
+    if s3 and upload and upload.give_up_after < s3.io_timeout:
+        problems.append(
+            f'upload.give_up_after: found "{upload.give_up_after:g}s"; expected at least s3.io_timeout, '
+            f'"{s3.io_timeout:g}s", or one slow answer ends the migration'
+        )
+    return problems
+
+
+def source_problems(sources: Sequence[SourceConfig], s3: S3Section | None) -> list[str]:
+    """Return what is wrong within each source and between them: names, places that overlap."""
+    problems: list[str] = []
+    for source in sources:
+        problems += _own_problems(source)
+        if (
+            s3
+            and s3.addressing == "virtual"
+            and "." in source.bucket
+            and (s3.endpoint or "https").startswith("https")
+        ):
+            problems.append(
+                f'source "{source.name}".bucket: found "{source.bucket}"; expected no dot in it with s3.addressing = '
+                '"virtual" over TLS, as no certificate covers such a host'
+            )
+    for name, times in Counter(source.name for source in sources).items():
+        if times > 1:
+            problems.append(f'source "{name}": {times} sources have this name; expected one')
+    for one, other in combinations(sources, 2):
+        if one.bucket == other.bucket and _nested(one.prefix, other.prefix):
+            problems.append(
+                f'source "{one.name}" and source "{other.name}": prefixes "{one.prefix}" and "{other.prefix}" in '
+                f'bucket "{one.bucket}" overlap; expected neither to begin with the other'
+            )
+    return problems
+
+
+def _own_problems(source: SourceConfig) -> list[str]:
+    place = f'source "{source.name}"'
+    problems = []
+    if source.created_at is None:
+        problems += [
+            f"{place}.{key}: set without created_at; expected both or neither"
+            for key in ("created_at_zone", "null_created_at")
+            if getattr(source, key) is not None
+        ]
+    if source.value in source.key:
+        problems.append(
+            f'{place}.value: found "{source.value}", a key column; expected the column of the bytes'
+        )
+    return problems
+
+
+def _nested(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)

@@ -1,0 +1,390 @@
+"""The configuration as frozen values: what the program counts in, every limit checked.
+
+`*Section` models mirror the TOML file; `*Config` models are what the program reads. They share their
+fields through a base wherever the two agree.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from daemon import settings_values as values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Order(StrEnum):
+    """The order in which a source's rows are copied; never part of correctness."""
+
+    NEWEST_FIRST = "newest-first"
+    OLDEST_FIRST = "oldest-first"
+
+
+def _whole(lowest: int, highest: int) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
+            return value
+        raise ValueError(f"a whole number from {lowest} to {highest}")
+
+    return check
+
+
+def _seconds(lowest: float, highest: float) -> Callable[[object], float]:
+    def check(value: object) -> float:
+        seconds = values.duration_seconds(value)
+        if lowest <= seconds <= highest:
+            return seconds
+        raise ValueError(f'a duration from "{lowest:g}s" to "{highest:g}s"')
+
+    return check
+
+
+def _bytes(lowest: int, highest: int) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        size = values.size_bytes(value)
+        if lowest <= size <= highest:
+            return size
+        raise ValueError(f'a size from "{lowest >> 20}MiB" to "{highest >> 30}GiB"')
+
+    return check
+
+
+def _matching(pattern: str, allowed: str) -> Callable[[object], str]:
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(value: object) -> str:
+        if isinstance(value, str) and compiled.fullmatch(value):
+            return value
+        raise ValueError(allowed)
+
+    return check
+
+
+def _columns(value: object) -> tuple[str, ...]:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple):
+        raise ValueError("a column name or a list of column names")  # noqa: TRY004
+    names = tuple(values.column(name) for name in listed)
+    if len(set(names)) != len(names) or len(names) > 32:
+        raise ValueError("different columns, at most 32")
+    return names
+
+
+def _key_columns(value: object) -> tuple[str, ...]:
+    names = _columns(value)
+    if not names:
+        raise ValueError("a column name or a list of column names")
+    return names
+
+
+RESERVED_METADATA = frozenset({"backfill-md5", "backfill-migration", "created-at"})
+"""Names under x-amz-meta- that every PUT sets by itself."""
+
+
+def _metadata_columns(value: object) -> tuple[str, ...]:
+    allowed = (
+        "a list of columns whose names can stand in a header (letters, digits, '-', '_', '.'), different "
+        "without regard to case, none of " + ", ".join(sorted(RESERVED_METADATA))
+    )
+    if not isinstance(value, list | tuple):
+        raise ValueError(allowed)  # noqa: TRY004
+    names = _columns(list(value))
+    lowered = {name.lower() for name in names}
+    legible = all(set(name) <= _HEADER_NAME for name in lowered)
+    if not legible or len(lowered) != len(names) or lowered & RESERVED_METADATA:
+        raise ValueError(allowed)
+    return names
+
+
+_HEADER_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
+
+
+def _tags(value: object) -> dict[str, str]:
+    allowed = "a table of at most 10 tags, names up to 128 and values up to 256 characters"
+    if not isinstance(value, dict) or len(value) > 10:
+        raise ValueError(allowed)
+    for name, text in value.items():
+        if not isinstance(name, str) or not isinstance(text, str) or not name:
+            raise ValueError(allowed)
+        if len(name) > 128 or len(text) > 256:
+            raise ValueError(allowed)
+    return dict(value)
+
+
+class MaxFailures(BaseModel):
+    """How many keys may be parked in one session: a count, or a share of the planned rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int | None = None
+    fraction: float | None = None
+
+    def exceeded(self, parked: int, planned: int) -> bool:
+        """Say whether `parked` keys of this session are too many, of `planned` rows in the whole plan."""
+        if self.fraction is not None:
+            return parked > self.fraction * planned
+        return self.count is not None and parked > self.count
+
+    def __str__(self) -> str:
+        return f"{self.fraction * 100:g}%" if self.fraction is not None else str(self.count)
+
+
+def _max_failures(value: object) -> object:
+    if isinstance(value, MaxFailures):
+        return value
+    count, fraction = values.count_or_fraction(value)
+    return MaxFailures(count=count, fraction=fraction)
+
+
+def _file_path(value: object) -> Path:
+    if isinstance(value, Path) or (isinstance(value, str) and value and "\x00" not in value):
+        path = Path(value).expanduser()
+        if path.name:
+            return path
+    raise ValueError('the path of a file, such as "/var/lib/backfill/layer-cache/journal.db"')
+
+
+def _true_or_false(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError("true or false")
+
+
+def _order(value: object) -> Order:
+    if isinstance(value, str) and value in {order.value for order in Order}:
+        return Order(value)
+    raise ValueError('"newest-first" or "oldest-first"')
+
+
+def _cache_list(value: object) -> list[str]:
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        return list(value)
+    raise ValueError('a list of cache names, such as ["cas", "workspace_snapshot"]')
+
+
+NAME_ALLOWED = "a name of 1 to 48 letters, digits, '-', '_' or '.', beginning with a letter or digit"
+_Name = Annotated[str, BeforeValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}", NAME_ALLOWED))]
+_Text = Annotated[str, BeforeValidator(_matching(r"(?s)[^\x00]*\S[^\x00]*", "a text that is not empty"))]
+_Switch = Annotated[bool, BeforeValidator(_true_or_false)]
+Bucket = Annotated[str, BeforeValidator(values.bucket_name)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=False
+    )
+
+
+class _Migration(_Model):
+    name: _Name = Field(description=NAME_ALLOWED)
+    journal: Annotated[Path, BeforeValidator(_file_path)] = Field(
+        description="the path of the journal, a file on a local disk"
+    )
+    order: Annotated[Order, BeforeValidator(_order)] = Order.NEWEST_FIRST
+
+
+class MigrationSection(_Migration):
+    """`[migration]` as the file has it."""
+
+    cutoff: Annotated[int, BeforeValidator(values.timestamp_us)] | None = None
+
+
+class MigrationConfig(_Migration):
+    """The migration as a whole.
+
+    Attributes:
+        cutoff_us: rows with created_at strictly before it are copied; None: the server's clock at the
+            first planning, which the journal then records.
+    """
+
+    cutoff_us: int | None = None
+
+
+class PostgresConfig(_Model):
+    """How to reach the source's server and how long a statement may take.
+
+    Attributes:
+        dsn: libpq URI; may hold a password, so it stays out of repr, logs and the journal.
+        connections: of all kinds together.
+        statement_timeout, lock_timeout: seconds, set in every session.
+        late_grace: seconds to wait for transactions that can't be seen for want of pg_read_all_stats.
+    """
+
+    dsn: Annotated[str, BeforeValidator(values.postgres_uri)] = Field("postgresql://", repr=False)
+    connections: Annotated[int, BeforeValidator(_whole(2, 64))] = 4
+    statement_timeout: Annotated[float, BeforeValidator(_seconds(0.1, 3600))] = 30.0
+    lock_timeout: Annotated[float, BeforeValidator(_seconds(0.01, 600))] = 1.0
+    late_grace: Annotated[float, BeforeValidator(_seconds(0, 86400))] = 300.0
+
+
+class _S3(_Model):
+    endpoint: Annotated[str, BeforeValidator(values.endpoint_url)] | None = None
+    bucket: Bucket | None = None
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    existing: Literal["compare", "overwrite", "skip"] = "compare"
+    sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
+    kms_key_id: (
+        Annotated[str, BeforeValidator(_matching(r"[!-~]{1,2048}", "a key id, alias or ARN"))] | None
+    ) = None
+    storage_class: (
+        Annotated[str, BeforeValidator(_matching(r"[A-Z][A-Z0-9_]{0,63}", 'a class such as "STANDARD_IA"'))]
+        | None
+    ) = None
+    tags: Annotated[dict[str, str], BeforeValidator(_tags)] = Field(default_factory=dict)
+    expected_bucket_owner: (
+        Annotated[str, BeforeValidator(_matching(r"\d{12}", "an AWS account id, 12 digits in quotes"))] | None
+    ) = None
+    connect_timeout: Annotated[float, BeforeValidator(_seconds(0.1, 300))] = 10.0
+    io_timeout: Annotated[float, BeforeValidator(_seconds(0.1, 3600))] = 60.0
+
+
+_Region = Annotated[str, BeforeValidator(_matching(r"[A-Za-z0-9-]{1,64}", 'a region such as "eu-west-1"'))]
+
+
+class S3Section(_S3):
+    """`[s3]` as the file has it."""
+
+    region: _Region | None = None
+
+
+class S3Config(_S3):
+    """The target: where objects go and how they are stored.
+
+    Attributes:
+        endpoint: `http(s)://host[:port]`; None is AWS itself in `region`.
+        bucket: of every source that names none; None if each names its own.
+        connect_timeout, io_timeout: seconds.
+    """
+
+    region: _Region
+
+    @property
+    def endpoint_url(self) -> str:
+        """The endpoint, AWS's own for the region where none is configured."""
+        if self.endpoint is not None:
+            return self.endpoint
+        suffix = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
+        return f"https://s3.{self.region}.{suffix}"
+
+    @property
+    def endpoint_host(self) -> str:
+        """The endpoint's host without port, part of a migration's identity."""
+        return urlsplit(self.endpoint_url).hostname or ""
+
+
+class UploadConfig(_Model):
+    """How hard to push and when to give up.
+
+    Attributes:
+        concurrency: uploads at once over all sources.
+        max_in_flight: bytes of values held in memory.
+        max_attempts: answered attempts per key before it is parked.
+        give_up_after, drain_deadline: seconds.
+        key_batch_size: keys per claim.
+        checkpoint_interval_secs: seconds between progress lines.
+    """
+
+    concurrency: Annotated[int, BeforeValidator(_whole(1, 1024))] = 64
+    max_in_flight: Annotated[int, BeforeValidator(_bytes(2**20, 2**36))] = 256 * 2**20
+    max_attempts: Annotated[int, BeforeValidator(_whole(1, 100))] = 8
+    max_failures: Annotated[MaxFailures, BeforeValidator(_max_failures)] = MaxFailures(count=100)
+    give_up_after: Annotated[float, BeforeValidator(_seconds(1, 604800))] = 900.0
+    drain_deadline: Annotated[float, BeforeValidator(_seconds(0, 3600))] = 30.0
+    key_batch_size: Annotated[int, BeforeValidator(_whole(1, 10_000))] = 1000
+    checkpoint_interval_secs: Annotated[int, BeforeValidator(_whole(1, 86400))] = 30
+
+
+class _Source(_Model):
+    name: _Name = Field(description=NAME_ALLOWED)
+    key: Annotated[tuple[str, ...], BeforeValidator(_key_columns)] = Field(
+        description="the column, or the list of columns, that identifies a row"
+    )
+    created_at: Annotated[str, BeforeValidator(values.column)] | None = None
+    created_at_zone: (
+        Annotated[
+            str, BeforeValidator(_matching(r"[A-Za-z0-9_+:/-]{1,64}", 'a zone such as "Europe/Berlin"'))
+        ]
+        | None
+    ) = None
+    value: Annotated[str, BeforeValidator(values.column)] = Field(
+        description="the column whose bytes become the object"
+    )
+    where: _Text | None = None
+    null_created_at: Literal["include", "exclude"] | None = None
+    null_value: Literal["exclude", "empty"] | None = None
+    prefix: Annotated[str, BeforeValidator(values.object_prefix)] = ""
+    layout: Literal["flat", "tiered"] = "flat"
+    reverse_key: _Switch = False
+    content_type: Annotated[
+        str,
+        BeforeValidator(_matching(r"[!-~]+/[!-~]+(; ?[ -~]+)?", 'a type such as "application/octet-stream"')),
+    ] = "application/octet-stream"
+    metadata: Annotated[tuple[str, ...], BeforeValidator(_metadata_columns)] = ()
+
+
+class SourceSection(_Source):
+    """`[[source]]` as the file has it."""
+
+    table: Annotated[tuple[str, str], BeforeValidator(values.table_name)] = Field(
+        description='schema and table, such as "public.attachments"'
+    )
+    bucket: Bucket | None = None
+
+    def resolve(self, bucket: str) -> SourceConfig:
+        """Return the source with its own bucket, else with `bucket`."""
+        fields: dict[str, Any] = self.model_dump(exclude={"table", "bucket"})
+        schema, table = self.table
+        return SourceConfig(schema_name=schema, table_name=table, bucket=self.bucket or bucket, **fields)
+
+
+class SourceConfig(_Source):
+    """One table and where its rows go.
+
+    Attributes:
+        key: columns, in the order in which they form the row key.
+        where: the one trusted SQL fragment.
+        null_created_at, null_value: what becomes of such rows; None: planning asks once it meets one.
+        bucket: resolved, never empty.
+    """
+
+    schema_name: str
+    table_name: str
+    bucket: Bucket
+
+
+class LayerCacheSection(_Model):
+    """`[layer_cache]` as the file has it; daemon/layer_cache.py turns it into sources."""
+
+    caches: Annotated[list[str], BeforeValidator(_cache_list)] = Field(default_factory=list)
+    bucket_prefix: Annotated[
+        str, BeforeValidator(_matching(r"[a-z0-9][a-z0-9-]*", "lower-case letters, digits and '-'"))
+    ] = Field(description='how bucket names begin, such as "si-layer-cache"')
+    bucket_suffix: (
+        Annotated[
+            str, BeforeValidator(_matching(r"[a-z0-9-]*[a-z0-9]", "lower-case letters, digits and '-'"))
+        ]
+        | None
+    ) = None
+
+
+def _not_empty(sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
+    if not sources:
+        raise ValueError("at least one source")
+    return sources
+
+
+class Config(_Model):
+    """Everything a session needs to know; immutable for its lifetime."""
+
+    migration: MigrationConfig
+    postgres: PostgresConfig
+    s3: S3Config
+    upload: UploadConfig
+    sources: Annotated[tuple[SourceConfig, ...], AfterValidator(_not_empty)]
