@@ -1,0 +1,123 @@
+"""`backfillctl`: the commands, and the one place where a failure becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daemon import __version__
+from daemon.commands import copying, journalling, reading, starting
+from daemon.errors import BackfillError, ConfigError, ExitCode
+from journal.errors import IdentityMismatch, JournalError, JournalFailed, JournalMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_GRAVEST_FIRST = (
+    ExitCode.FAILED,
+    ExitCode.JOURNAL,
+    ExitCode.REFUSED,
+    ExitCode.USAGE,
+    ExitCode.UNREACHABLE,
+    ExitCode.MISMATCH,
+    ExitCode.PARKED,
+    ExitCode.STOPPED,
+)
+"""Which code several failures together exit with: first what a restart can't mend."""
+
+
+class _Commands(click.Group):
+    """The group that turns every expected failure into one screen of text; the rest stays a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (BackfillError, JournalError) as failure:
+            ctx.exit(_tell([failure]))
+        except BaseExceptionGroup as group:
+            failures = list(_leaves(group))
+            told = [one for one in failures if isinstance(one, BackfillError | JournalError)]
+            unexpected = [one for one in failures if not isinstance(one, BackfillError | JournalError)]
+            if any(not isinstance(one, KeyboardInterrupt) for one in unexpected):
+                raise
+            ctx.exit(_tell(told) if told else _interrupted())
+        except KeyboardInterrupt:
+            ctx.exit(_interrupted())
+        except OSError as failure:
+            if failure.errno != errno.EPIPE:
+                raise
+            # The reader of a pipe went away (`events | head`): what is still buffered has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            ctx.exit(ExitCode.FAILED)
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="backfillctl")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Move blobs out of PostgreSQL into S3, resume after any interruption, and prove that it is complete.
+
+    Begin with `backfillctl demo`, or with `init`, `check`, `plan`, `run`, `status`, `verify`.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        click.echo("\nerror: no command given", err=True)
+        ctx.exit(ExitCode.USAGE)
+
+
+for _module in (starting, copying, reading, journalling):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)
+
+
+def main() -> None:
+    """Run `backfillctl` with this process's arguments and exit."""
+    cli(prog_name="backfillctl")
+
+
+def exit_code_of(failure: BackfillError | JournalError) -> ExitCode:
+    """Return what the process exits with for `failure`."""
+    if isinstance(failure, BackfillError):
+        return failure.exit_code
+    if isinstance(failure, JournalFailed):
+        return ExitCode.FAILED
+    if isinstance(failure, IdentityMismatch | JournalMissing):
+        return ExitCode.USAGE
+    return ExitCode.JOURNAL
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _leaves(one)
+        else:
+            yield one
+
+
+def _tell(failures: list[BackfillError | JournalError]) -> ExitCode:
+    """Print each failure once, its hint after it, and return the gravest exit code."""
+    for text in dict.fromkeys(_message(failure) for failure in failures):
+        click.echo(text, err=True)
+    codes = {exit_code_of(failure) for failure in failures}
+    return next((code for code in _GRAVEST_FIRST if code in codes), ExitCode.FAILED)
+
+
+def _message(failure: BackfillError | JournalError) -> str:
+    if isinstance(failure, ConfigError) and len(failure.problems) > 1:
+        lines = "\n".join(f"  {problem}" for problem in failure.problems)
+        text = f"error: the configuration has {len(failure.problems)} problems:\n{lines}"
+    else:
+        text = f"error: {failure.problem}"
+    return f"{text}\nhint: {failure.hint}" if failure.hint else text
+
+
+def _interrupted() -> ExitCode:
+    click.echo("error: interrupted\nhint: the same command continues where this one stopped", err=True)
+    return ExitCode.INTERRUPTED

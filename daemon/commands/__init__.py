@@ -1,0 +1,3 @@
+"""The commands of `backfillctl`; each imports what it needs only when it runs."""
+
+from __future__ import annotations

@@ -1,0 +1,138 @@
+"""Commands that act on the journal alone: requeue, and check, rebuild, export and backup of the file."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from daemon.commands.options import config_option, find_journal, journal_option, now_us
+from daemon.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from journal.log import Journal
+
+OWNER_WAIT_SECONDS = 1.0
+"""How long a command waits for a daemon that is just ending; one that runs is named at once after that."""
+
+
+@click.command()
+@config_option
+@journal_option
+@click.option("--source", "source_name", metavar="NAME", help="Parked keys of this source.")
+@click.option(
+    "--key", "keys", metavar="KEY", multiple=True, help="This parked key, as explain shows it; repeatable."
+)
+@click.option("--failure", metavar="CLASS", help="Keys parked for this class of failure, as status shows it.")
+@click.option("--all", "every", is_flag=True, help="Every parked key.")
+def requeue(
+    config_path: Path | None,
+    journal_path: Path | None,
+    source_name: str | None,
+    keys: tuple[str, ...],
+    failure: str | None,
+    *,
+    every: bool,
+) -> None:
+    """Give parked keys another chance: the next `run` drives them again."""
+    narrowed = bool(source_name or keys or failure)
+    if narrowed == every:
+        raise ConfigError(
+            ["requeue: which keys is not clear; expected --all, or some of --source, --key and --failure"],
+            "`backfillctl status` lists what is parked, and why",
+        )
+    path = find_journal(config_path, journal_path)
+    from journal.log import Journal
+
+    with Journal.open(path, now_us=now_us(), wait_seconds=OWNER_WAIT_SECONDS) as journal:
+        number = journal.requeue(
+            source=_source_id(journal, source_name),
+            row_keys=list(keys) or None,
+            failure=failure,
+            who=f"{getpass.getuser()}@{socket.gethostname()}",
+            now_us=now_us(),
+        )
+    click.echo(f"{number} {'key' if number == 1 else 'keys'} requeued; `backfillctl run` drives them again")
+
+
+def _source_id(journal: Journal, name: str | None) -> int | None:
+    if name is None:
+        return None
+    if name not in journal.sources:
+        known = ", ".join(journal.sources) or "none"
+        raise ConfigError([f'--source: found "{name}"; expected a source of this journal: {known}'])
+    return journal.sources[name].id
+
+
+@click.group("journal")
+def journal_group() -> None:
+    """Look after the journal's file."""
+
+
+@journal_group.command("check")
+@config_option
+@journal_option
+@click.pass_context
+def journal_check(ctx: click.Context, config_path: Path | None, journal_path: Path | None) -> None:
+    """Verify every event, every plan chunk, and that the projections follow from them."""
+    path = find_journal(config_path, journal_path)
+    from journal import maintenance
+
+    problems = maintenance.check(path)
+    for problem in problems:
+        click.echo(f"error: {problem}", err=True)
+    if problems:
+        click.echo(
+            f"hint: keep a copy of {path}; `backfillctl journal rebuild` derives projections anew", err=True
+        )
+        ctx.exit(ExitCode.JOURNAL)
+    click.echo(f"{path}: sound")
+
+
+@journal_group.command("rebuild")
+@config_option
+@journal_option
+def journal_rebuild(config_path: Path | None, journal_path: Path | None) -> None:
+    """Derive the projections anew from the log; no daemon may run."""
+    path = find_journal(config_path, journal_path)
+    from journal import maintenance
+
+    maintenance.rebuild(path)
+    click.echo(f"{path}: projections derived anew")
+
+
+@journal_group.command("export")
+@config_option
+@journal_option
+@click.option(
+    "-o", "--output", metavar="FILE", default="-", help="Where to write; standard output if not given."
+)
+def journal_export(config_path: Path | None, journal_path: Path | None, output: str) -> None:
+    """Write the whole log as JSON lines."""
+    path = find_journal(config_path, journal_path)
+    from journal import maintenance
+
+    try:
+        with click.open_file(output, "x" if output != "-" else "w", encoding="utf-8") as out:
+            maintenance.export(path, out)
+    except FileExistsError as exc:
+        raise ConfigError([f"export to {output}: the file exists; expected a new one"]) from exc
+
+
+@journal_group.command("backup")
+@click.argument("destination", type=click.Path(path_type=Path))
+@config_option
+@journal_option
+def journal_backup(destination: Path, config_path: Path | None, journal_path: Path | None) -> None:
+    """Copy the journal to DESTINATION consistently, also while a daemon writes; never copy the file itself."""
+    path = find_journal(config_path, journal_path)
+    from journal import maintenance
+
+    maintenance.backup(path, destination)
+    click.echo(f"{path} copied to {destination}")
+
+
+COMMANDS = (requeue, journal_group)

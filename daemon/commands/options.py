@@ -1,0 +1,84 @@
+"""Options that commands share, and what they resolve to: a configuration, or the journal alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daemon.errors import ConfigError
+from daemon.settings_file import read_document
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from daemon.config import Config
+
+_NO_CONFIG = "no configuration named"
+_NO_CONFIG_HINT = "give -c FILE, or set BACKFILL_CONFIG; `backfillctl init` writes a sample"
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    envvar="BACKFILL_CONFIG",
+    show_envvar=True,
+    metavar="FILE",
+    help="The migration's configuration.",
+)
+journal_option = click.option(
+    "--journal",
+    "journal_path",
+    type=click.Path(path_type=Path),
+    envvar="BACKFILL_JOURNAL",
+    show_envvar=True,
+    metavar="FILE",
+    help="The migration's journal, instead of a configuration that names it.",
+)
+
+
+def now_us() -> int:
+    """Return the wall clock in microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
+
+
+def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Load the configuration of a command that needs all of it.
+
+    Raises:
+        ConfigError: none is named, or it is wrong.
+    """
+    if path is None:
+        raise ConfigError([_NO_CONFIG], _NO_CONFIG_HINT)
+    from daemon.config import load
+
+    return load(path, os.environ, overrides or {}, now_us=now_us())
+
+
+def find_journal(config_path: Path | None, journal_path: Path | None) -> Path:
+    """Return the journal that --journal, BACKFILL_JOURNAL or the configuration names.
+
+    Only `migration.journal` is read from the configuration, so that status stays readable, and fast, while
+    the rest of the file is wrong.
+
+    Raises:
+        ConfigError: none is named.
+    """
+    if journal_path is not None:
+        return journal_path
+    if config_path is None:
+        raise ConfigError(
+            ["no journal named"], "give --journal FILE or -c FILE, or set BACKFILL_JOURNAL or BACKFILL_CONFIG"
+        )
+    migration = read_document(config_path).get("migration")
+    journal = migration.get("journal") if isinstance(migration, dict) else None
+    if not isinstance(journal, str) or not journal:
+        raise ConfigError(
+            [f"migration.journal: missing in {config_path}; expected the path of the journal"],
+            "or give --journal FILE",
+        )
+    return config_path.absolute().parent / Path(journal).expanduser()

@@ -1,0 +1,104 @@
+"""Commands that read the journal and nothing else: status, explain, events; whatever the daemon does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import click
+
+from daemon.commands.options import config_option, find_journal, journal_option, now_us
+from daemon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@click.command()
+@config_option
+@journal_option
+@_json
+def status(config_path: Path | None, journal_path: Path | None, *, as_json: bool) -> None:
+    """Tell how far the migration is, and why it is not further."""
+    path = find_journal(config_path, journal_path)
+    from daemon.rendering import status_json, status_text
+    from journal.reader import Reader
+
+    now = now_us()
+    with Reader.open(path) as reader:
+        found = reader.status(now_us=now)
+    if as_json:
+        click.echo(json.dumps(status_json(found, now_us=now), ensure_ascii=False, indent=2))
+    else:
+        click.echo(status_text(found, now_us=now, width=shutil.get_terminal_size().columns))
+
+
+@click.command()
+@click.argument("key")
+@config_option
+@journal_option
+@_json
+def explain(key: str, config_path: Path | None, journal_path: Path | None, *, as_json: bool) -> None:
+    """Tell the life of one row, by its KEY: planned, claimed, each attempt, the outcome."""
+    path = find_journal(config_path, journal_path)
+    from daemon.rendering import explain_json, explain_text
+    from journal.reader import Reader
+
+    with Reader.open(path) as reader:
+        histories = reader.explain(key)
+    if not histories:
+        raise ConfigError(
+            [f'explain "{key}": no source has planned a row with this key'],
+            "keys are written as PostgreSQL writes them as text; columns of a composite key as a JSON array",
+        )
+    if as_json:
+        click.echo(json.dumps(explain_json(key, histories), ensure_ascii=False, indent=2))
+    else:
+        click.echo(explain_text(key, histories))
+
+
+@click.command()
+@config_option
+@journal_option
+@click.option("--source", "source_name", metavar="NAME", help="Only events of this source.")
+@click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only events of this kind; repeatable.")
+@click.option("--since", metavar="TIME", help='Only events since a time with its zone, or the last "2h".')
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N events.")
+@_json
+def events(
+    *,
+    config_path: Path | None,
+    journal_path: Path | None,
+    source_name: str | None,
+    kinds: tuple[str, ...],
+    since: str | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Print the journal's events, oldest first, one a line."""
+    path = find_journal(config_path, journal_path)
+    since_us = None if since is None else _moment(since)
+    from daemon.rendering import event_json, event_line
+    from journal.reader import Reader
+
+    with Reader.open(path) as reader:
+        for event in reader.events(kinds=kinds or None, source=source_name, since_us=since_us, limit=limit):
+            click.echo(json.dumps(event_json(event), ensure_ascii=False) if as_json else event_line(event))
+
+
+def _moment(text: str) -> int:
+    """Return the moment of --since in microseconds since 1970-01-01 UTC."""
+    from daemon.settings_values import duration_seconds, timestamp_us
+
+    for read in (timestamp_us, lambda value: now_us() - round(duration_seconds(value) * 1_000_000)):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    raise ConfigError([f'--since: found "{text}"; expected a time with its zone, or a duration such as "2h"'])
+
+
+COMMANDS = (status, explain, events)

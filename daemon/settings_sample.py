@@ -1,0 +1,68 @@
+"""The configuration that `backfillctl init` writes: every key, its default and what it is for."""
+
+from __future__ import annotations
+
+SAMPLE = """\
+# A migration of backfillctl. Next: edit, then `backfillctl check -c THIS_FILE`.
+# Every key of one value may also come from the environment: BACKFILL_<SECTION>_<KEY>.
+# Nobody but you may have the right to write this file: `where` is SQL that runs as written.
+
+[migration]
+name = "example"
+journal = "journal.db"                    # on a local disk; a relative path begins at this file
+# cutoff = 2026-01-14T15:30:45.123456Z    # rows created before it, zone required; default: when planning begins
+# order = "newest-first"                  # or "oldest-first"
+
+[postgres]
+dsn = "postgresql://reader@localhost/app" # password from PG* variables or ~/.pgpass; a replica will do
+# connections = 4
+# statement_timeout = "30s"
+# lock_timeout = "1s"
+# late_grace = "5m"                       # wait for late transactions where pg_read_all_stats is not granted
+
+[s3]
+region = "us-east-1"                      # credentials come from where the AWS CLI finds them
+# endpoint = "http://127.0.0.1:8333"      # leave out for AWS
+bucket = "example-blobs"
+# addressing = "auto"                     # or "path", "virtual"
+# existing = "compare"                    # what is there already: compare, "overwrite" or "skip" it
+# sse = "aws:kms"                         # or "AES256", "aws:kms:dsse"
+# kms_key_id = "alias/blobs"
+# storage_class = "STANDARD_IA"
+# tags = { origin = "backfill" }
+# expected_bucket_owner = "123456789012"
+# connect_timeout = "10s"
+# io_timeout = "60s"
+
+# [upload]
+# concurrency = 64                        # uploads at once, over all sources
+# max_in_flight = "256MiB"                # bytes of values held in memory
+# max_attempts = 8                        # answers a key may get before it is parked
+# max_failures = 100                      # keys parked in one session before all stops, or a share: "0.1%"
+# give_up_after = "15m"                   # silence of PostgreSQL or S3 after which all stops
+# drain_deadline = "30s"                  # what uploads get to end after SIGTERM or Ctrl-C
+# key_batch_size = 1000
+# checkpoint_interval_secs = 30           # seconds between progress lines
+
+[[source]]
+name = "attachments"
+table = "public.attachments"
+key = "id"                                # or a list of columns
+created_at = "created_at"                 # leave out if there is none
+# created_at_zone = "UTC"                 # needed where the column is a timestamp without time zone
+value = "data"
+# where = "kind <> 'draft'"               # only such rows
+# null_created_at = "exclude"             # or "include"; asked for once such rows are met
+# null_value = "exclude"                  # or "empty"; asked for once such rows are met
+prefix = "attachments/"
+# layout = "flat"                         # or "tiered": ab/cd/ef/abcdef...
+# reverse_key = false
+# bucket = "another-bucket"
+# content_type = "application/octet-stream"
+# metadata = ["kind"]                     # columns that go along as x-amz-meta-*
+
+# [layer_cache]                           # layer cache tables as ready sources, each to a bucket of its own
+# caches = ["cas", "workspace_snapshot"]  # no default: name all
+# bucket_prefix = "si-layer-cache"
+# bucket_suffix = "production"
+"""
