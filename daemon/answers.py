@@ -141,7 +141,7 @@ def read_page(body: bytes, *, token: str | None) -> ListedPage:
     r"""Return one page of ListObjectsV2 asked for with `encoding-type=url` and continuation `token`.
 
     Keys are decoded only if the answer says that they are encoded (a space arrives as `+`). Bytes that are no
-    UTF-8 become `\\xNN`, which can't equal a key of ours: the plan refuses backslashes.
+    UTF-8 become `\xNN`, which can't equal a key of ours: the plan refuses backslashes.
 
     Raises:
         GarbledAnswerError: no `<ListBucketResult>`, an entry without key or size, or a page that claims more to

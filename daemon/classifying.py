@@ -194,14 +194,14 @@ def legible_line(text: str, secrets: Sequence[str] = ()) -> str:
     return text if len(text) <= _LINE_CHARACTERS_MAX else f"{text[:_LINE_CHARACTERS_MAX]}…"
 
 
-def garbled(subject: Subject, problem: str, *, status: int | None = None, request_id: str | None = None) -> Failure:
+def garbled(subject: Subject, problem: str, answer: Answer) -> Failure:
     """Return the failure of an answer that claims success and is not what S3 documents."""
     return Failure(
         FailureClass.GARBLED,
         subject.operation,
         f"{subject}: {problem}",
-        http_status=status,
-        request_id=request_id,
+        http_status=answer.status,
+        request_id=answer.request_id,
     )
 
 

@@ -1,0 +1,316 @@
+"""Speak S3: the few operations a migration needs, over any httpx transport, every error a classified `Failure`.
+
+Nothing is retried here and no redirect is followed: what follows from a failure is decided by the caller, and
+credentials go to the configured endpoint only. The PUT path builds its request from parts prepared once, since
+httpx's own conveniences would cost several times the signature.
+"""
+
+from __future__ import annotations
+
+import base64
+from hashlib import md5 as new_md5
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import trio
+
+from daemon.addressing import Address, locate
+from daemon.answers import PAGE_BODY_BYTES_MAX, GarbledAnswerError, read_page, unquoted
+from daemon.classifying import Answer, Subject, classify, garbled, unanswered
+from daemon.exchanging import Exchange
+from daemon.objects import Condition, ListedObject, ObjectFacts, PreconditionFailed, PutReceipt
+from daemon.probing import ProbeFinding, probe
+from daemon.retrying import Failure, FailureClass
+from daemon.signing import EMPTY_SHA256, Header, Signer, canonical_query, encode_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from daemon.config import S3Config
+    from daemon.credentials import CredentialSource
+    from daemon.runtime import RunSync
+
+INLINE_SHA256_BYTES_MAX = 64 * 1024
+"""Bodies up to this size are hashed in the event loop: a thread hop costs more."""
+METADATA_BYTES_MAX = 2048
+"""S3 API, PutObject: names and values of user metadata, in UTF-8, all together."""
+LIST_KEYS_MAX = 1000
+"""S3 API, ListObjectsV2: the most a page holds."""
+_META: Final = "x-amz-meta-"
+
+
+class Bucket:
+    """The buckets of one endpoint; every method names the one it means.
+
+    All methods raise `Failure` for whatever is no success, and nothing else of the transport's. Uses of one
+    instance may overlap; it holds no state but addresses and the learnt clock offset.
+    """
+
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        signer: Signer,
+        s3: S3Config,
+        *,
+        credentials: CredentialSource,
+        clock_us: Callable[[], int],
+        digest_runner: RunSync = trio.to_thread.run_sync,
+    ) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            transport: sends requests as given, honouring the `target` extension; follows nothing.
+            signer: for the region of `s3`.
+            s3: the endpoint, and what goes with every object.
+            credentials: whose requests these are.
+            clock_us: wall clock, microseconds since 1970-01-01 UTC.
+            digest_runner: hashes large bodies off the event loop.
+        """
+        self._transport = transport
+        self._signer = signer
+        self._s3 = s3
+        self._credentials = credentials
+        self._clock_us = clock_us
+        self._digest_runner = digest_runner
+        self._addresses: dict[str, Address] = {}
+        self._every_request = _headers({"x-amz-expected-bucket-owner": s3.expected_bucket_owner})
+        self._every_put = self._every_request + _headers(
+            {
+                "x-amz-server-side-encryption": s3.sse,
+                "x-amz-server-side-encryption-aws-kms-key-id": s3.kms_key_id,
+                "x-amz-storage-class": s3.storage_class,
+                "x-amz-tagging": canonical_query(s3.tags) or None,
+            }
+        )
+        self.clock_offset_us = 0
+
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        *,
+        md5: bytes,
+        headers: Mapping[str, str],
+        condition: Condition,
+    ) -> PutReceipt:
+        """Store `body` under `key` if `condition` holds; storing the same twice is harmless.
+
+        Args:
+            bucket: its name.
+            key: the object key, not encoded.
+            body: the bytes.
+            md5: the digest of `body`, 16 bytes; S3 refuses a body that arrives different.
+            headers: content-type and x-amz-meta-*, lower case, values in ASCII.
+            condition: on what the PUT depends.
+
+        Raises:
+            PreconditionFailed: the condition did not hold.
+            Failure: anything else but success; METADATA_TOO_LARGE without asking S3.
+        """
+        subject = Subject("PUT", bucket, key)
+        metadata_bytes = _metadata_bytes(headers)
+        if metadata_bytes > METADATA_BYTES_MAX:
+            raise Failure(
+                FailureClass.METADATA_TOO_LARGE,
+                "PUT",
+                f"{subject}: expected at most {METADATA_BYTES_MAX} bytes of metadata, found {metadata_bytes}",
+            )
+        fields = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-md5", base64.b64encode(md5)),
+            *[(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()],
+            *self._every_put,
+        ]
+        if condition.if_none_match:
+            fields.append((b"if-none-match", b"*"))
+        if condition.if_match is not None:
+            fields.append((b"if-match", f'"{condition.if_match}"'.encode("ascii")))
+        exchange = await self._send(subject, fields, body=body, payload_sha256=await self._sha256(body))
+        answer = await exchange.read()
+        if answer.status == 412:
+            raise PreconditionFailed(answer.request_id)
+        if answer.status != 200:
+            failure = self._failed(exchange, answer)
+            if failure.code == "NoSuchKey" and condition.if_match is not None:
+                raise PreconditionFailed(answer.request_id)
+            raise failure
+        etag = unquoted(answer.headers.get("etag", ""))
+        if not etag or answer.body:
+            found = "no ETag" if not etag else f"a body of {len(answer.body)} bytes"
+            raise garbled(subject, f"expected an ETag and no body, found {found}", answer)
+        return PutReceipt(
+            etag=etag,
+            version_id=answer.headers.get("x-amz-version-id"),
+            encryption=answer.headers.get("x-amz-server-side-encryption"),
+            request_id=answer.request_id,
+        )
+
+    async def head(self, bucket: str, key: str) -> ObjectFacts | None:
+        """Return what is under `key`, None if nothing is.
+
+        A bucket that does not exist also answers None: HEAD carries no code. The next PUT tells.
+        """
+        subject = Subject("HEAD", bucket, key)
+        exchange = await self._send(subject, [])
+        answer = await exchange.read()
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise self._failed(exchange, answer)
+        return ObjectFacts(
+            size=_content_length(subject, answer),
+            etag=unquoted(answer.headers.get("etag", "")),
+            version_id=answer.headers.get("x-amz-version-id"),
+            encryption=answer.headers.get("x-amz-server-side-encryption"),
+            metadata={
+                name.lower().removeprefix(_META): value
+                for name, value in answer.headers.items()
+                if name.lower().startswith(_META)
+            },
+        )
+
+    async def get_digest(self, bucket: str, key: str, *, size_max: int) -> tuple[str, int]:
+        """Return MD5 (hex) and size of what is under `key`, read as a stream of bounded memory.
+
+        Raises:
+            Failure: CONFLICT if nothing is there any more or it is larger than `size_max` bytes, which the
+                caller learnt from HEAD: it changed meanwhile.
+        """
+        subject = Subject("GET", bucket, key)
+        exchange = await self._send(subject, [])
+        if exchange.status != 200:
+            failure = self._failed(exchange, await exchange.read())
+            if failure.code == "NoSuchKey":
+                raise _changed(subject, "nothing, though it was there a moment ago")
+            raise failure
+        digest = new_md5(usedforsecurity=False)
+        size = 0
+        async with exchange.chunks() as chunks:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > size_max:
+                    raise _changed(subject, f"more than the {size_max} bytes it had a moment ago")
+                digest.update(chunk)
+        answer = exchange.answer()
+        if _content_length(subject, answer) != size:
+            problem = f"expected {_content_length(subject, answer)} bytes as announced, found {size}"
+            raise garbled(subject, problem, answer)
+        return digest.hexdigest(), size
+
+    async def list_page(self, bucket: str, prefix: str, *, token: str | None) -> tuple[list[ListedObject], str | None]:
+        """Return a page of the objects under `prefix`, and the token of the next page (None after the last).
+
+        Order is the server's own and no guarantee: SeaweedFS does not list in byte order.
+        """
+        subject = Subject("LIST", bucket, prefix)
+        parameters = {"list-type": "2", "encoding-type": "url", "max-keys": str(LIST_KEYS_MAX), "prefix": prefix}
+        if token is not None:
+            parameters["continuation-token"] = token
+        exchange = await self._send(subject, [], query=canonical_query(parameters))
+        answer = await exchange.read(PAGE_BODY_BYTES_MAX)
+        if answer.status != 200:
+            raise self._failed(exchange, answer)
+        try:
+            page = read_page(answer.body, token=token)
+        except GarbledAnswerError as exc:
+            raise garbled(subject, str(exc), answer) from exc
+        return page.objects, page.next_token
+
+    async def delete(self, bucket: str, key: str, *, version_id: str | None = None) -> None:
+        """Delete what is under `key`, or one version of it for good; nothing there is a success too."""
+        subject = Subject("DELETE", bucket, key)
+        query = canonical_query({"versionId": version_id}) if version_id is not None else ""
+        exchange = await self._send(subject, [], query=query)
+        answer = await exchange.read()
+        if answer.status not in {200, 204}:
+            failure = self._failed(exchange, answer)
+            if failure.code != "NoSuchKey":
+                raise failure
+
+    async def probe(self, bucket: str, prefix: str) -> ProbeFinding:
+        """Find out what conditional PUTs are worth under `prefix`; see `daemon.probing.probe`."""
+        return await probe(self, bucket, prefix)
+
+    async def refresh_credentials(self) -> None:
+        """Fetch credentials anew, as after an answer of ExpiredToken."""
+        await self._credentials.refresh()
+
+    async def _sha256(self, body: bytes) -> str:
+        if len(body) <= INLINE_SHA256_BYTES_MAX:
+            return sha256(body).hexdigest()
+        return await self._digest_runner(lambda: sha256(body).hexdigest())
+
+    async def _send(
+        self,
+        subject: Subject,
+        fields: list[Header],
+        *,
+        query: str = "",
+        body: bytes = b"",
+        payload_sha256: str = EMPTY_SHA256,
+    ) -> Exchange:
+        address = self._address(subject.bucket)
+        about_bucket = subject.operation == "LIST"
+        method = "GET" if about_bucket else subject.operation
+        path = address.bucket_path if about_bucket else address.object_root + encode_key(subject.key)
+        credentials = await self._credentials.current()
+        signed_us = self._clock_us() + self.clock_offset_us
+        headers = self._signer.sign(
+            method,
+            host=address.host,
+            raw_path=path,
+            query=query,
+            headers=fields if method == "PUT" else [*fields, *self._every_request],
+            payload_sha256=payload_sha256,
+            credentials=credentials,
+            now_us=signed_us,
+        )
+        target = f"{path}?{query}" if query else path
+        request = httpx.Request(
+            method,
+            address.url,
+            headers=headers,
+            stream=httpx.ByteStream(body),
+            extensions={"target": target.encode("ascii")},
+        )
+        try:
+            response = await self._transport.handle_async_request(request)
+        except httpx.TransportError as exc:
+            raise unanswered(exc, subject) from exc
+        secrets = (credentials.secret_key, credentials.token or "", credentials.access_key)
+        return Exchange(subject, response, signed_us, secrets)
+
+    def _address(self, bucket: str) -> Address:
+        address = self._addresses.get(bucket)
+        if address is None:
+            address = locate(bucket, endpoint_url=self._s3.endpoint_url, addressing=self._s3.addressing)
+            self._addresses[bucket] = address
+        return address
+
+    def _failed(self, exchange: Exchange, answer: Answer) -> Failure:
+        """Classify `answer`; learn the server's clock from one that calls ours wrong."""
+        failure = classify(answer, exchange.subject, signed_us=exchange.signed_us, secrets=exchange.secrets)
+        if failure.kind is FailureClass.CLOCK_SKEW and answer.date_us is not None:
+            self.clock_offset_us = answer.date_us - self._clock_us()
+        return failure
+
+
+def _headers(values: Mapping[str, str | None]) -> list[Header]:
+    return [(name.encode("ascii"), value.encode("ascii")) for name, value in values.items() if value is not None]
+
+
+def _metadata_bytes(headers: Mapping[str, str]) -> int:
+    return sum(len(name) - len(_META) + len(value) for name, value in headers.items() if name.startswith(_META))
+
+
+def _content_length(subject: Subject, answer: Answer) -> int:
+    text = answer.headers.get("content-length", "")
+    if not (text.isascii() and text.isdigit()):
+        raise garbled(subject, f"expected a Content-Length, found {text[:40]!r}", answer)
+    return int(text)
+
+
+def _changed(subject: Subject, found: str) -> Failure:
+    return Failure(FailureClass.CONFLICT, subject.operation, f"{subject}: found {found}; it changed meanwhile")
