@@ -71,7 +71,7 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
     """
     if ca_bundle is None:
         paths = ssl.get_default_verify_paths()
-        found = paths.cafile is not None or paths.capath is not None
+        found = bool(paths.cafile or paths.capath)
         context = ssl.create_default_context() if found else httpx.create_ssl_context()
     else:
         path = Path(ca_bundle)
