@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import errno
+import io
+import os
+import pty
+import termios
+
+import pytest
+import trio
+import trio.testing
+
+from daemon.progress import BAR_SECONDS, report, write_line
+from daemon.rendering_progress import Progress
+from tests.rendering.test_progress_lines import source
+
+NOW_US = 1_768_404_645_123_456
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+class Gone(io.StringIO):
+    def write(self, text):
+        raise OSError(errno.EIO, "terminal closed")
+
+
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+
+
+def growing(per_second=100):
+    async def snapshot():
+        return Progress("running", (source(settled=int(trio.current_time() * per_second), in_flight=64),))
+
+    return snapshot
+
+
+async def run_for(seconds, stream, *, interval=30.0, snapshot=None):
+    with trio.move_on_after(seconds) as scope:
+        await report(
+            snapshot or growing(),
+            interval_seconds=interval,
+            stream=stream,
+            now_us=lambda: NOW_US + int(trio.current_time() * 1_000_000),
+        )
+    return scope.cancelled_caught
+
+
+async def test_off_a_terminal_one_line_appears_every_interval(autojump_clock):
+    stream = io.StringIO()
+    assert await run_for(95.0, stream)
+    safe = " · parked 0 · in flight 64 · checkpoint 2026-01-14T15:30:45.123456Z"
+    assert stream.getvalue().splitlines() == [
+        "2026-01-14T15:30:45.123Z INFO cas 0.0 % · - obj/s · - B/s · ETA -" + safe,
+        "2026-01-14T15:31:15.123Z INFO cas 30.0 % · 100 obj/s · 100 MiB/s · ETA 1m10s" + safe,
+        "2026-01-14T15:31:45.123Z INFO cas 60.0 % · 100 obj/s · 100 MiB/s · ETA 40s" + safe,
+        "2026-01-14T15:32:15.123Z INFO cas 90.0 % · 100 obj/s · 100 MiB/s · ETA 10s" + safe,
+    ]
+
+
+async def test_on_a_terminal_the_bar_is_drawn_in_place_and_the_cursor_comes_back(autojump_clock):
+    terminal = Terminal()
+    assert await run_for(10 * BAR_SECONDS + 0.1, terminal)
+    drawn = terminal.getvalue()
+    assert drawn.count("obj/s") == 12  # ten and the first, and once more when it ends
+    assert drawn.count("\x1b[?25l") == 1
+    assert drawn.rindex("\x1b[?25h") > drawn.rindex("obj/s")
+    assert "\x1b[?1049" not in drawn
+
+
+async def test_a_dumb_terminal_gets_lines(autojump_clock, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = Terminal()
+    await run_for(45.0, terminal)
+    assert "\x1b" not in terminal.getvalue()
+    assert len(terminal.getvalue().splitlines()) == 2
+
+
+async def test_a_closed_terminal_ends_the_report_and_not_the_session(autojump_clock):
+    assert not await run_for(100.0, Gone())
+
+
+async def test_what_the_snapshot_raises_is_not_taken_for_a_closed_terminal(autojump_clock):
+    async def broken():
+        raise OSError(errno.EIO, "journal disk")
+
+    with pytest.raises(OSError, match="journal disk"):
+        await run_for(100.0, io.StringIO(), snapshot=broken)
+
+
+async def test_a_real_terminal_is_left_as_it_was_when_the_report_fails(autojump_clock):
+    controller, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+
+    async def interrupted():
+        if trio.current_time() > 2:
+            raise KeyboardInterrupt
+        return Progress("running", (source(settled=5),))
+
+    with os.fdopen(os.dup(terminal), "w", encoding="utf-8") as stream, pytest.raises(KeyboardInterrupt):
+        await report(interrupted, interval_seconds=30, stream=stream)
+    assert termios.tcgetattr(terminal) == before
+    drawn = os.read(controller, 100_000).decode()
+    os.close(terminal)
+    os.close(controller)
+    assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") == 1
+
+
+def test_a_stream_that_takes_only_ascii_still_gets_every_number():
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    write_line(stream, "INFO", "żółć 41.2 % · ETA -", now_us=NOW_US)
+    assert raw.getvalue() == b"2026-01-14T15:30:45.123Z INFO \\u017c\\xf3\\u0142\\u0107 41.2 % | ETA -\n"
