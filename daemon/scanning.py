@@ -1,0 +1,298 @@
+"""Drive the planning scans of one table: block range by block range, or one snapshot; effects by way of Protocols.
+
+Scans hold no state of their own: what was read is handed to a collector, and a scan continues from what that
+collector already has. Statements grow with the table's blocks, never with its keys, and the server sorts
+nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import trio
+
+from daemon.budget import Silence
+from daemon.errors import BackfillError, ExitCode, RefusedError, UnreachableError
+from daemon.planning import RANGE_BLOCKS_FIRST, RANGE_ROWS_TARGET, next_range_blocks, range_end
+from daemon.retrying import Disposition, Failure, FailureClass, decide
+from daemon.rows import Exclusions, SweptRange, SweptRow
+from journal.staging import RelationProgress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from random import Random
+
+    from daemon.config import SourceConfig
+    from daemon.planning import Writers
+    from daemon.rows import ServerFacts, TableFacts
+
+log = logging.getLogger(__name__)
+
+RESTARTS_MAX = 5
+"""Rewrites of one relation (VACUUM FULL, CLUSTER, ALTER TABLE) that a sweep bears before it gives up."""
+FACTS_SECONDS_MAX = 10.0
+"""Age of the relations' sizes at which they are read again before an unbounded last range."""
+SNAPSHOT_RELATION = 0
+"""Stands for the whole table in ranges that come from a cursor, numbered from 0 instead of by blocks."""
+
+OnProgress: TypeAlias = Callable[[int, int, int], None]
+"""Called with rows seen, blocks done and blocks in all; no blocks where a cursor reads."""
+
+
+class PlanSource(Protocol):
+    """PostgreSQL, as planning needs it.
+
+    Every method may raise Failure (classified, worth a retry or not), UnreachableError, RefusedError.
+    """
+
+    async def server(self) -> ServerFacts:
+        """Say which server answers, and what its clock shows."""
+
+    async def describe(self, spec: SourceConfig) -> TableFacts:
+        """Return what the catalogue says now; raises SourceUnfitError with every problem of the table."""
+
+    async def check_fetch_plan(self, spec: SourceConfig, facts: TableFacts) -> None:
+        """Raise SourceUnfitError unless rows can be fetched back by key through an index."""
+
+    async def sweep_range(
+        self,
+        spec: SourceConfig,
+        facts: TableFacts,
+        *,
+        relation: int,
+        first_block: int,
+        next_block: int | None,
+        cutoff_us: int,
+    ) -> SweptRange:
+        """Read the rows of one block range of one relation; no upper bound where `next_block` is None."""
+
+    def scan(
+        self, spec: SourceConfig, facts: TableFacts, *, cutoff_us: int, snapshot: bool
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[list[SweptRow], Exclusions, int]]]:
+        """Read all rows in bounded batches (rows, exclusions, rows seen), in one read-only snapshot."""
+
+    async def writers_before(self, cutoff_us: int) -> Writers:
+        """Say which transactions may still bring rows created before the cutoff."""
+
+
+class Collector(Protocol):
+    """Takes what a scan reads."""
+
+    async def keep(self, swept: SweptRange) -> None:
+        """Take one range; when this returns, the scan may continue behind it after a crash."""
+
+    async def restart(self, relation: int) -> None:
+        """Forget all ranges of `relation`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanLimits:
+    """How long a scan bears failures.
+
+    Attributes:
+        max_attempts: answered attempts of one statement.
+        give_up_after: seconds of silence.
+    """
+
+    max_attempts: int
+    give_up_after: float
+
+
+class Attempts:
+    """Failed attempts of one statement, and what follows from each."""
+
+    def __init__(self, subject: str, limits: ScanLimits, random: Random) -> None:
+        self._subject = subject
+        self._limits = limits
+        self._random = random
+        self._silence = Silence()
+        self._answers = 0
+        self._failures = 0
+
+    async def after(self, failure: Failure) -> None:
+        """Wait as long as `failure` asks for, then return for another attempt.
+
+        Raises:
+            UnreachableError, RefusedError, BackfillError: another attempt would not help.
+        """
+        self._failures += 1
+        self._answers += failure.answered
+        if failure.answered:
+            self._silence.broken()
+        decision = decide(
+            failure,
+            answers=self._answers,
+            failures=self._failures,
+            max_attempts=self._limits.max_attempts,
+            silent_seconds=0.0 if failure.answered else self._silence.unanswered(trio.current_time()),
+            give_up_after=self._limits.give_up_after,
+            jitter=self._random.random(),
+            refreshed=True,
+        )
+        log.warning("plan %s: attempt %d failed: %s", self._subject, self._failures, failure.message)
+        if decision.disposition is Disposition.RETRY:
+            await trio.sleep(decision.delay)
+            return
+        problem = f"plan {self._subject}: gave up after {self._failures} attempts: {failure.message}"
+        hint = "check postgres.dsn and the server, then run again: planning resumes where it stopped"
+        if decision.exit_code is ExitCode.REFUSED:
+            raise RefusedError(problem, hint) from failure
+        if not failure.answered or failure.kind in {FailureClass.TIMEOUT, FailureClass.CONNECTION}:
+            raise UnreachableError(problem, hint) from failure
+        raise BackfillError(problem, hint) from failure
+
+
+class Scanner:
+    """Scans one source; `on_progress(rows_seen, blocks_done, blocks_total)` is called after each range."""
+
+    def __init__(
+        self,
+        source: PlanSource,
+        spec: SourceConfig,
+        *,
+        cutoff_us: int,
+        limits: ScanLimits,
+        random: Random,
+        on_progress: OnProgress,
+    ) -> None:
+        self._source = source
+        self._spec = spec
+        self._cutoff_us = cutoff_us
+        self._limits = limits
+        self._random = random
+        self._on_progress = on_progress
+        self._seen = 0
+        self._blocks: dict[int, int] = {}
+        self._done: dict[int, int] = {}
+        self._described = 0.0
+
+    async def sweep(
+        self, facts: TableFacts, collector: Collector, *, reached: Mapping[int, RelationProgress], seen: int
+    ) -> None:
+        """Read every relation of the table by block ranges, from where `reached` says.
+
+        A row that moves meanwhile may be read twice or missed; the closing pass finds it.
+
+        Args:
+            facts: of the table, just described.
+            collector: takes the ranges in order, relation by relation.
+            reached: what an earlier process already handed over.
+            seen: rows seen by that process.
+
+        Raises:
+            BackfillError: a relation was rewritten RESTARTS_MAX times, or a statement failed for good.
+        """
+        self._seen = seen
+        self._adopt(facts)
+        self._done = {
+            relation: facts.blocks.get(relation, 0) if at.next_block is None else at.next_block
+            for relation, at in reached.items()
+        }
+        for relation in reached.keys() - set(facts.relations):
+            await collector.restart(relation)
+        for relation in facts.relations:
+            await self._sweep_relation(facts, collector, relation, reached.get(relation))
+
+    async def snapshot(self, facts: TableFacts, collector: Collector) -> None:
+        """Read the whole table in one snapshot; a failure starts over with a new one.
+
+        Raises:
+            UnreachableError, RefusedError, BackfillError: the scan failed for good.
+        """
+        attempts = self._attempts()
+        while True:
+            await collector.restart(SNAPSHOT_RELATION)
+            self._seen = 0
+            try:
+                await self._snapshot_once(facts, collector)
+            except Failure as failure:
+                await attempts.after(failure)
+            else:
+                return
+
+    async def _snapshot_once(self, facts: TableFacts, collector: Collector) -> None:
+        number = seen = 0
+        rows: list[SweptRow] = []
+        excluded = Exclusions()
+        async with self._source.scan(self._spec, facts, cutoff_us=self._cutoff_us, snapshot=True) as batches:
+            async for batch, left_out, count in batches:
+                rows += batch
+                excluded.add(left_out)
+                seen += count
+                if seen >= RANGE_ROWS_TARGET:
+                    await self._keep_batch(collector, number, rows, excluded, seen)
+                    number, seen, rows, excluded = number + 1, 0, [], Exclusions()
+        await self._keep_batch(collector, number, rows, excluded, seen)
+
+    async def _keep_batch(
+        self, collector: Collector, number: int, rows: list[SweptRow], excluded: Exclusions, seen: int
+    ) -> None:
+        await collector.keep(SweptRange(SNAPSHOT_RELATION, 0, number, number + 1, seen, rows, excluded))
+        self._seen += seen
+        self._on_progress(self._seen, 0, 0)
+
+    async def _sweep_relation(
+        self, facts: TableFacts, collector: Collector, relation: int, reached: RelationProgress | None
+    ) -> None:
+        restarts = 0
+        blocks = RANGE_BLOCKS_FIRST
+        attempts = self._attempts()
+        while reached is None or reached.next_block is not None:
+            first = 0 if reached is None or reached.next_block is None else reached.next_block
+            end = await self._end_of(relation, first, blocks)
+            begun = trio.current_time()
+            try:
+                swept = await self._source.sweep_range(
+                    self._spec,
+                    facts,
+                    relation=relation,
+                    first_block=first,
+                    next_block=end,
+                    cutoff_us=self._cutoff_us,
+                )
+            except Failure as failure:
+                # A shorter range survives a statement timeout or a standby's recovery conflict.
+                blocks = max(1, blocks // 4)
+                await attempts.after(failure)
+                continue
+            attempts = self._attempts()
+            if reached is not None and swept.filenode != reached.filenode:
+                restarts += 1
+                await self._begin_again(collector, relation, restarts)
+                reached = None
+                continue
+            await collector.keep(swept)
+            reached = RelationProgress(swept.filenode, end)
+            blocks = next_range_blocks(blocks, seen=swept.seen, seconds=trio.current_time() - begun)
+            self._seen += swept.seen
+            self._done[relation] = self._blocks.get(relation, 0) if end is None else end
+            self._on_progress(self._seen, sum(self._done.values()), sum(self._blocks.values()))
+
+    async def _end_of(self, relation: int, first: int, blocks: int) -> int | None:
+        """Return the end of the next range; before an unbounded one, look whether the relation has grown."""
+        end = range_end(first, blocks=blocks, relation_blocks=self._blocks.get(relation, 0))
+        if end is None and trio.current_time() - self._described > FACTS_SECONDS_MAX:
+            self._adopt(await self._source.describe(self._spec))
+            end = range_end(first, blocks=blocks, relation_blocks=self._blocks.get(relation, 0))
+        return end
+
+    async def _begin_again(self, collector: Collector, relation: int, restarts: int) -> None:
+        if restarts > RESTARTS_MAX:
+            raise BackfillError(
+                f"plan {self._spec.name}: relation {relation} was rewritten {restarts} times during the sweep",
+                "run again once VACUUM FULL, CLUSTER or ALTER TABLE has ended",
+            )
+        log.info("plan %s: relation %d was rewritten, sweeping it again", self._spec.name, relation)
+        await collector.restart(relation)
+        self._done.pop(relation, None)
+
+    def _adopt(self, facts: TableFacts) -> None:
+        self._blocks = {relation: facts.blocks.get(relation, 0) for relation in facts.relations}
+        self._described = trio.current_time()
+
+    def _attempts(self) -> Attempts:
+        return Attempts(self._spec.name, self._limits, self._random)

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import sqlite3
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemon.layouts import Layout, object_key, suspect_row_keys_longer_than, unusable_reason
+from journal.checkpoint import Order, sort_key
+from journal.errors import JournalFailed
+from journal.staging import (
+    RelationProgress,
+    Stage,
+    StageIdentity,
+    StageLost,
+    discard_stage,
+    stage_path,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from journal.staging import StagedRow
+
+IDENTITY = StageIdentity(source=1, number=1, scope="scope", order=Order.NEWEST_FIRST)
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "ab", "é", "z", "日", "0", "B", ""]),
+        st.one_of(st.none(), st.integers(0, 3), st.sampled_from([-(2**63), 2**63 - 1])),
+        st.integers(0, 9),
+    ),
+    max_size=20,
+)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+def add(stage: Stage, rows: list[StagedRow], first: int = 0, following: int | None = None, relation: int = 7, filenode: int = 70) -> None:
+    stage.add(
+        rows,
+        relation=relation,
+        filenode=filenode,
+        first_block=first,
+        next_block=following,
+        seen=len(rows) + 1,
+        excluded={"where": 1, "null_value": 0},
+    )
+
+
+def everything(stage: Stage, limit: int = 3) -> list[StagedRow]:
+    rows: list[StagedRow] = []
+    while page := stage.page(len(rows), limit):
+        rows += page
+    return rows
+
+
+@pytest.mark.parametrize("order", list(Order))
+@given(rows=ROWS)
+@settings(max_examples=60)
+def test_rows_come_out_once_each_in_the_journals_processing_order(
+    order: Order, rows: list[StagedRow], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("stage")
+    stage = Stage.create(directory / "j", StageIdentity(1, 1, "", order), memo="")
+    add(stage, rows)
+    totals = stage.sort()
+    last_read = {row[0]: row for row in rows}
+    assert everything(stage) == sorted(last_read.values(), key=lambda row: sort_key(order, row[1], row[0]))
+    assert (totals.rows, totals.repeated) == (len(last_read), len(rows) - len(last_read))
+    assert totals.size == sum(row[2] for row in last_read.values())
+    stage.discard()
+
+
+def test_a_key_read_again_in_another_relation_keeps_the_last_read(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    add(stage, [("a", 1, 10), ("b", 1, 1)], relation=7)
+    add(stage, [("a", 2, 20)], relation=8)
+    stage.sort()
+    assert everything(stage) == [("a", 2, 20), ("b", 1, 1)]
+    assert stage.repeated_key() == "a"
+
+
+def test_a_stage_resumes_with_its_rows_progress_and_memo(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="why")
+    add(stage, [("a", 1, 1)], 0, 64)
+    add(stage, [("c", 1, 1)], relation=8, filenode=80)
+    stage.close()
+    resumed = Stage.resume(journal, IDENTITY)
+    assert resumed.progress() == {7: RelationProgress(70, 64), 8: RelationProgress(80, None)}
+    assert resumed.memo == "why"
+    add(resumed, [("b", 1, 1)], 64)
+    assert resumed.sort().rows == 3
+
+
+def test_a_killed_transaction_leaves_neither_rows_nor_progress(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+
+    def dies() -> object:
+        yield ("a", 1, 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stage.add(dies(), relation=7, filenode=70, first_block=0, next_block=64, seen=1, excluded={})
+    assert stage.progress() == {}
+    assert stage.totals().rows == 0
+
+
+def test_totals_add_up_rows_seen_and_exclusions_by_reason(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    add(stage, [("a", 1, 5)], 0, 64)
+    add(stage, [("b", 1, 7)], 64)
+    totals = stage.totals()
+    assert (totals.seen, totals.rows, totals.size) == (4, 2, 12)
+    assert totals.excluded == {"where": 2, "null_value": 0}
+
+
+@pytest.mark.parametrize("hole", [{"first": 65}, {"first": 0}, {"first": 64, "filenode": 71}])
+def test_a_range_that_leaves_a_hole_is_refused(journal: Path, hole: dict[str, int]) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    add(stage, [("a", 1, 1)], 0, 64)
+    with pytest.raises(ValueError, match="does not follow"):
+        add(stage, [("b", 1, 1)], **hole)
+    assert stage.totals().rows == 1
+
+
+def test_nothing_is_added_behind_the_last_range_of_a_relation(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    add(stage, [("a", 1, 1)])
+    with pytest.raises(ValueError, match="does not follow"):
+        add(stage, [("b", 1, 1)], 0)
+
+
+def test_a_rewritten_relation_loses_its_rows_and_no_other(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    add(stage, [("a", 1, 1)], relation=7)
+    add(stage, [("b", 1, 1)], relation=8)
+    stage.restart_relation(7)
+    assert set(stage.progress()) == {8}
+    add(stage, [("c", 1, 1)], relation=7, filenode=99)
+    stage.sort()
+    assert [row[0] for row in everything(stage)] == ["c", "b"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        StageIdentity(2, 1, "scope", Order.NEWEST_FIRST),
+        StageIdentity(1, 2, "scope", Order.NEWEST_FIRST),
+        StageIdentity(1, 1, "another", Order.NEWEST_FIRST),
+        StageIdentity(1, 1, "scope", Order.OLDEST_FIRST),
+    ],
+)
+def test_a_stage_of_something_else_is_not_resumed(journal: Path, other: StageIdentity) -> None:
+    Stage.create(journal, IDENTITY, memo="").close()
+    with pytest.raises(StageLost, match="belongs to"):
+        Stage.resume(journal, other)
+
+
+def test_creating_a_stage_discards_an_older_one(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    add(stage, [("a", 1, 1)])
+    stage.close()
+    assert Stage.create(journal, IDENTITY, memo="").totals().rows == 0
+
+
+def test_a_missing_or_half_created_stage_is_lost(journal: Path) -> None:
+    with pytest.raises(StageLost, match="gone"):
+        Stage.resume(journal, IDENTITY)
+    stage_path(journal).touch()
+    with pytest.raises(StageLost, match="interrupted"):
+        Stage.resume(journal, IDENTITY)
+
+
+def test_a_stage_of_garbage_is_lost(journal: Path) -> None:
+    stage_path(journal).write_bytes(b"garbage" * 1000)
+    with pytest.raises(StageLost):
+        Stage.resume(journal, IDENTITY)
+
+
+def test_a_damaged_page_is_found_when_it_is_read(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    add(stage, [(f"{n:08}", n, 1) for n in range(5000)])
+    stage.close()
+    content = bytearray(stage_path(journal).read_bytes())
+    content[8 * 4096 : 12 * 4096] = b"\xff" * 4 * 4096
+    stage_path(journal).write_bytes(content)
+    with pytest.raises(StageLost):
+        Stage.resume(journal, IDENTITY).sort()
+
+
+def test_rows_that_went_missing_are_found_before_sealing(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    add(stage, [("a", 1, 1), ("b", 1, 1)])
+    stage.close()
+    with sqlite3.connect(stage_path(journal)) as other:
+        other.execute("delete from staged where row_key = 'a'")
+    other.close()
+    with pytest.raises(StageLost, match="1 rows, expected 2"):
+        Stage.resume(journal, IDENTITY).sort()
+
+
+def test_a_directory_that_is_not_there_is_a_journal_failure(tmp_path: Path) -> None:
+    with pytest.raises(JournalFailed, match="create"):
+        Stage.create(tmp_path / "missing" / "journal.db", IDENTITY, memo="")
+
+
+def test_the_stage_is_readable_by_its_owner_only_and_leaves_nothing_behind(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    add(stage, [("a", 1, 1)])
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in journal.parent.iterdir()}
+    assert set(modes.values()) == {0o600}
+    stage.discard()
+    assert list(journal.parent.iterdir()) == []
+
+
+def test_discarding_a_stage_that_does_not_exist_is_no_error(journal: Path) -> None:
+    discard_stage(journal)
+    assert not stage_path(journal).exists()
+
+
+def test_sorting_spills_beside_the_journal(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    assert stage._db.execute("pragma temp_store_directory").fetchone() == (str(journal.parent.resolve()),)
+    assert stage._db.execute("pragma temp_store").fetchone() == (1,)
+
+
+def test_a_sorted_stage_resumes_at_the_last_sealed_key(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    add(stage, [("a", 1, 1), ("b", 2, 1), ("c", None, 1)])
+    stage.sort()
+    stage.close()
+    resumed = Stage.resume(journal, IDENTITY)
+    assert resumed.is_sorted
+    assert resumed.page(resumed.position_of("a")) == [("c", None, 1)]
+    with pytest.raises(StageLost, match="not in it"):
+        resumed.position_of("x")
+
+
+LAYOUTS = st.builds(
+    Layout,
+    prefix=st.sampled_from(["", "p/", "é"]),
+    kind=st.sampled_from(["flat", "tiered"]),
+    reverse=st.booleans(),
+)
+TRICKY = st.text(st.sampled_from('./\\a"é\n\x01\x7f\x85*[]'), max_size=8)
+
+
+@given(layout=LAYOUTS, keys=st.lists(st.one_of(TRICKY, TRICKY.map(lambda key: key + "é" * 511)), max_size=12, unique=True))
+@settings(max_examples=60)
+def test_every_unusable_key_is_among_the_suspects(
+    layout: Layout, keys: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    stage = Stage.create(tmp_path_factory.mktemp("stage") / "j", IDENTITY, memo="")
+    add(stage, [(key, 0, 0) for key in keys])
+    stage.sort()
+    suspects = {key for _, key in stage.suspects(longer_than=suspect_row_keys_longer_than(layout), after=0)}
+    assert {key for key in keys if unusable_reason(object_key(layout, key))} <= suspects
+    stage.discard()
+
+
+def test_plain_keys_are_no_suspects_and_pages_of_suspects_follow_each_other(journal: Path) -> None:
+    stage = Stage.create(journal, IDENTITY, memo="")
+    add(stage, [(key, 0, 0) for key in ("plain", "a.b-c_d", "日本", "x/y", "a\\b", "..")])
+    stage.sort()
+    first = stage.suspects(longer_than=900, after=0, limit=2)
+    rest = stage.suspects(longer_than=900, after=first[-1][0], limit=2)
+    assert {key for _, key in first + rest} == {"x/y", "a\\b", ".."}
