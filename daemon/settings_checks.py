@@ -49,15 +49,10 @@ def source_problems(sources: Sequence[SourceConfig], s3: S3Section | None) -> li
     problems: list[str] = []
     for source in sources:
         problems += _own_problems(source)
-        if (
-            s3
-            and s3.addressing == "virtual"
-            and "." in source.bucket
-            and (s3.endpoint or "https").startswith("https")
-        ):
+        if s3 and s3.addressing == "virtual" and "." in source.bucket:
             problems.append(
-                f'source "{source.name}".bucket: found "{source.bucket}"; expected no dot in it with s3.addressing = '
-                '"virtual" over TLS, as no certificate covers such a host'
+                f'source "{source.name}".bucket: found "{source.bucket}"; expected no dot in it with '
+                's3.addressing = "virtual": it has to be one label of a host name'
             )
     for name, times in Counter(source.name for source in sources).items():
         if times > 1:

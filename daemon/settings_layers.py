@@ -79,7 +79,7 @@ class Layers:
             for section, model in SECTIONS.items()
             for key in model.model_fields
         }
-        prefixes = tuple(f"BACKFILL_{section.upper()}_" for section in (*SECTIONS, "source"))
+        prefixes = tuple(f"BACKFILL_{section.upper()}_" for section in SECTIONS)
         for name in sorted(env):
             if name in variables:
                 section, key = variables[name]
@@ -88,7 +88,9 @@ class Layers:
                 elif env[name]:
                     self._set(section, key, env[name], name)
             elif name.startswith(prefixes):
-                self.problems.append(unknown_key(name, name, sorted(variables)))
+                prefix = next(one for one in prefixes if name.startswith(one))
+                known = [variable for variable in variables if variable.startswith(prefix)]
+                self.problems.append(unknown_key(name, name, known))
         if env.get("BACKFILL_JOURNAL"):
             self._set("migration", "journal", env["BACKFILL_JOURNAL"], "BACKFILL_JOURNAL")
 

@@ -6,18 +6,15 @@ fields through a base wherever the two agree.
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from pathlib import Path  # noqa: TC003 -- pydantic reads annotations at run time
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from daemon import settings_fields as fields
 from daemon import settings_values as values
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Order(StrEnum):
@@ -25,97 +22,6 @@ class Order(StrEnum):
 
     NEWEST_FIRST = "newest-first"
     OLDEST_FIRST = "oldest-first"
-
-
-def _whole(lowest: int, highest: int) -> Callable[[object], int]:
-    def check(value: object) -> int:
-        if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
-            return value
-        raise ValueError(f"a whole number from {lowest} to {highest}")
-
-    return check
-
-
-def _seconds(lowest: float, highest: float) -> Callable[[object], float]:
-    def check(value: object) -> float:
-        seconds = values.duration_seconds(value)
-        if lowest <= seconds <= highest:
-            return seconds
-        raise ValueError(f'a duration from "{lowest:g}s" to "{highest:g}s"')
-
-    return check
-
-
-def _bytes(lowest: int, highest: int) -> Callable[[object], int]:
-    def check(value: object) -> int:
-        size = values.size_bytes(value)
-        if lowest <= size <= highest:
-            return size
-        raise ValueError(f'a size from "{lowest >> 20}MiB" to "{highest >> 30}GiB"')
-
-    return check
-
-
-def _matching(pattern: str, allowed: str) -> Callable[[object], str]:
-    compiled = re.compile(pattern, re.ASCII)
-
-    def check(value: object) -> str:
-        if isinstance(value, str) and compiled.fullmatch(value):
-            return value
-        raise ValueError(allowed)
-
-    return check
-
-
-def _columns(value: object) -> tuple[str, ...]:
-    listed = [value] if isinstance(value, str) else value
-    if not isinstance(listed, list | tuple):
-        raise ValueError("a column name or a list of column names")  # noqa: TRY004
-    names = tuple(values.column(name) for name in listed)
-    if len(set(names)) != len(names) or len(names) > 32:
-        raise ValueError("different columns, at most 32")
-    return names
-
-
-def _key_columns(value: object) -> tuple[str, ...]:
-    names = _columns(value)
-    if not names:
-        raise ValueError("a column name or a list of column names")
-    return names
-
-
-RESERVED_METADATA = frozenset({"backfill-md5", "backfill-migration", "created-at"})
-"""Names under x-amz-meta- that every PUT sets by itself."""
-
-
-def _metadata_columns(value: object) -> tuple[str, ...]:
-    allowed = (
-        "a list of columns whose names can stand in a header (letters, digits, '-', '_', '.'), different "
-        "without regard to case, none of " + ", ".join(sorted(RESERVED_METADATA))
-    )
-    if not isinstance(value, list | tuple):
-        raise ValueError(allowed)  # noqa: TRY004
-    names = _columns(list(value))
-    lowered = {name.lower() for name in names}
-    legible = all(set(name) <= _HEADER_NAME for name in lowered)
-    if not legible or len(lowered) != len(names) or lowered & RESERVED_METADATA:
-        raise ValueError(allowed)
-    return names
-
-
-_HEADER_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
-
-
-def _tags(value: object) -> dict[str, str]:
-    allowed = "a table of at most 10 tags, names up to 128 and values up to 256 characters"
-    if not isinstance(value, dict) or len(value) > 10:
-        raise ValueError(allowed)
-    for name, text in value.items():
-        if not isinstance(name, str) or not isinstance(text, str) or not name:
-            raise ValueError(allowed)
-        if len(name) > 128 or len(text) > 256:
-            raise ValueError(allowed)
-    return dict(value)
 
 
 class MaxFailures(BaseModel):
@@ -143,36 +49,18 @@ def _max_failures(value: object) -> object:
     return MaxFailures(count=count, fraction=fraction)
 
 
-def _file_path(value: object) -> Path:
-    if isinstance(value, Path) or (isinstance(value, str) and value and "\x00" not in value):
-        path = Path(value).expanduser()
-        if path.name:
-            return path
-    raise ValueError('the path of a file, such as "/var/lib/backfill/layer-cache/journal.db"')
-
-
-def _true_or_false(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise ValueError("true or false")
-
-
 def _order(value: object) -> Order:
     if isinstance(value, str) and value in {order.value for order in Order}:
         return Order(value)
     raise ValueError('"newest-first" or "oldest-first"')
 
 
-def _cache_list(value: object) -> list[str]:
-    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
-        return list(value)
-    raise ValueError('a list of cache names, such as ["cas", "workspace_snapshot"]')
-
-
 NAME_ALLOWED = "a name of 1 to 48 letters, digits, '-', '_' or '.', beginning with a letter or digit"
-_Name = Annotated[str, BeforeValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}", NAME_ALLOWED))]
-_Text = Annotated[str, BeforeValidator(_matching(r"(?s)[^\x00]*\S[^\x00]*", "a text that is not empty"))]
-_Switch = Annotated[bool, BeforeValidator(_true_or_false)]
+_Name = Annotated[str, BeforeValidator(fields.matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}", NAME_ALLOWED))]
+_Text = Annotated[
+    str, BeforeValidator(fields.matching(r"(?s)[^\x00]*\S[^\x00]*", "a text that is not empty"))
+]
+_Switch = Annotated[bool, BeforeValidator(fields.true_or_false)]
 Bucket = Annotated[str, BeforeValidator(values.bucket_name)]
 
 
@@ -184,7 +72,7 @@ class _Model(BaseModel):
 
 class _Migration(_Model):
     name: _Name = Field(description=NAME_ALLOWED)
-    journal: Annotated[Path, BeforeValidator(_file_path)] = Field(
+    journal: Annotated[Path, BeforeValidator(fields.file_path)] = Field(
         description="the path of the journal, a file on a local disk"
     )
     order: Annotated[Order, BeforeValidator(_order)] = Order.NEWEST_FIRST
@@ -218,10 +106,10 @@ class PostgresConfig(_Model):
     """
 
     dsn: Annotated[str, BeforeValidator(values.postgres_uri)] = Field("postgresql://", repr=False)
-    connections: Annotated[int, BeforeValidator(_whole(2, 64))] = 4
-    statement_timeout: Annotated[float, BeforeValidator(_seconds(0.1, 3600))] = 30.0
-    lock_timeout: Annotated[float, BeforeValidator(_seconds(0.01, 600))] = 1.0
-    late_grace: Annotated[float, BeforeValidator(_seconds(0, 86400))] = 300.0
+    connections: Annotated[int, BeforeValidator(fields.whole(2, 64))] = 4
+    statement_timeout: Annotated[float, BeforeValidator(fields.seconds(0.1, 3600))] = 30.0
+    lock_timeout: Annotated[float, BeforeValidator(fields.seconds(0.01, 600))] = 1.0
+    late_grace: Annotated[float, BeforeValidator(fields.seconds(0, 86400))] = 300.0
 
 
 class _S3(_Model):
@@ -231,21 +119,26 @@ class _S3(_Model):
     existing: Literal["compare", "overwrite", "skip"] = "compare"
     sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
     kms_key_id: (
-        Annotated[str, BeforeValidator(_matching(r"[!-~]{1,2048}", "a key id, alias or ARN"))] | None
+        Annotated[str, BeforeValidator(fields.matching(r"[!-~]{1,2048}", "a key id, alias or ARN"))] | None
     ) = None
     storage_class: (
-        Annotated[str, BeforeValidator(_matching(r"[A-Z][A-Z0-9_]{0,63}", 'a class such as "STANDARD_IA"'))]
+        Annotated[
+            str, BeforeValidator(fields.matching(r"[A-Z][A-Z0-9_]{0,63}", 'a class such as "STANDARD_IA"'))
+        ]
         | None
     ) = None
-    tags: Annotated[dict[str, str], BeforeValidator(_tags)] = Field(default_factory=dict)
+    tags: Annotated[dict[str, str], BeforeValidator(fields.tags)] = Field(default_factory=dict)
     expected_bucket_owner: (
-        Annotated[str, BeforeValidator(_matching(r"\d{12}", "an AWS account id, 12 digits in quotes"))] | None
+        Annotated[str, BeforeValidator(fields.matching(r"\d{12}", "an AWS account id, 12 digits in quotes"))]
+        | None
     ) = None
-    connect_timeout: Annotated[float, BeforeValidator(_seconds(0.1, 300))] = 10.0
-    io_timeout: Annotated[float, BeforeValidator(_seconds(0.1, 3600))] = 60.0
+    connect_timeout: Annotated[float, BeforeValidator(fields.seconds(0.1, 300))] = 10.0
+    io_timeout: Annotated[float, BeforeValidator(fields.seconds(0.1, 3600))] = 60.0
 
 
-_Region = Annotated[str, BeforeValidator(_matching(r"[A-Za-z0-9-]{1,64}", 'a region such as "eu-west-1"'))]
+_Region = Annotated[
+    str, BeforeValidator(fields.matching(r"[A-Za-z0-9-]{1,64}", 'a region such as "eu-west-1"'))
+]
 
 
 class S3Section(_S3):
@@ -291,25 +184,25 @@ class UploadConfig(_Model):
         checkpoint_interval_secs: seconds between progress lines.
     """
 
-    concurrency: Annotated[int, BeforeValidator(_whole(1, 1024))] = 64
-    max_in_flight: Annotated[int, BeforeValidator(_bytes(2**20, 2**36))] = 256 * 2**20
-    max_attempts: Annotated[int, BeforeValidator(_whole(1, 100))] = 8
+    concurrency: Annotated[int, BeforeValidator(fields.whole(1, 1024))] = 64
+    max_in_flight: Annotated[int, BeforeValidator(fields.size(2**20, 2**36))] = 256 * 2**20
+    max_attempts: Annotated[int, BeforeValidator(fields.whole(1, 100))] = 8
     max_failures: Annotated[MaxFailures, BeforeValidator(_max_failures)] = MaxFailures(count=100)
-    give_up_after: Annotated[float, BeforeValidator(_seconds(1, 604800))] = 900.0
-    drain_deadline: Annotated[float, BeforeValidator(_seconds(0, 3600))] = 30.0
-    key_batch_size: Annotated[int, BeforeValidator(_whole(1, 10_000))] = 1000
-    checkpoint_interval_secs: Annotated[int, BeforeValidator(_whole(1, 86400))] = 30
+    give_up_after: Annotated[float, BeforeValidator(fields.seconds(1, 604800))] = 900.0
+    drain_deadline: Annotated[float, BeforeValidator(fields.seconds(0, 3600))] = 30.0
+    key_batch_size: Annotated[int, BeforeValidator(fields.whole(1, 10_000))] = 1000
+    checkpoint_interval_secs: Annotated[int, BeforeValidator(fields.whole(1, 86400))] = 30
 
 
 class _Source(_Model):
     name: _Name = Field(description=NAME_ALLOWED)
-    key: Annotated[tuple[str, ...], BeforeValidator(_key_columns)] = Field(
+    key: Annotated[tuple[str, ...], BeforeValidator(fields.key_columns)] = Field(
         description="the column, or the list of columns, that identifies a row"
     )
     created_at: Annotated[str, BeforeValidator(values.column)] | None = None
     created_at_zone: (
         Annotated[
-            str, BeforeValidator(_matching(r"[A-Za-z0-9_+:/-]{1,64}", 'a zone such as "Europe/Berlin"'))
+            str, BeforeValidator(fields.matching(r"[A-Za-z0-9_+:/-]{1,64}", 'a zone such as "Europe/Berlin"'))
         ]
         | None
     ) = None
@@ -324,9 +217,11 @@ class _Source(_Model):
     reverse_key: _Switch = False
     content_type: Annotated[
         str,
-        BeforeValidator(_matching(r"[!-~]+/[!-~]+(; ?[ -~]+)?", 'a type such as "application/octet-stream"')),
+        BeforeValidator(
+            fields.matching(r"[!-~]+/[!-~]+(; ?[ -~]+)?", 'a type such as "application/octet-stream"')
+        ),
     ] = "application/octet-stream"
-    metadata: Annotated[tuple[str, ...], BeforeValidator(_metadata_columns)] = ()
+    metadata: Annotated[tuple[str, ...], BeforeValidator(fields.metadata_columns)] = ()
 
 
 class SourceSection(_Source):
@@ -362,13 +257,13 @@ class SourceConfig(_Source):
 class LayerCacheSection(_Model):
     """`[layer_cache]` as the file has it; daemon/layer_cache.py turns it into sources."""
 
-    caches: Annotated[list[str], BeforeValidator(_cache_list)] = Field(default_factory=list)
+    caches: Annotated[list[str], BeforeValidator(fields.cache_list)] = Field(default_factory=list)
     bucket_prefix: Annotated[
-        str, BeforeValidator(_matching(r"[a-z0-9][a-z0-9-]*", "lower-case letters, digits and '-'"))
+        str, BeforeValidator(fields.matching(r"[a-z0-9][a-z0-9-]*", "lower-case letters, digits and '-'"))
     ] = Field(description='how bucket names begin, such as "si-layer-cache"')
     bucket_suffix: (
         Annotated[
-            str, BeforeValidator(_matching(r"[a-z0-9-]*[a-z0-9]", "lower-case letters, digits and '-'"))
+            str, BeforeValidator(fields.matching(r"[a-z0-9-]*[a-z0-9]", "lower-case letters, digits and '-'"))
         ]
         | None
     ) = None

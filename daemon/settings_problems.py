@@ -29,8 +29,9 @@ def shown(value: object) -> str:
 
 def unknown_key(place: str, key: str, allowed: list[str]) -> str:
     """Return the problem of a key, section or variable that does not exist, with the nearest that does."""
-    near = get_close_matches(key.lower(), allowed, n=1)
-    guess = f'; did you mean "{near[0]}"?' if near else f"; expected any of {', '.join(allowed)}"
+    spelt = {name.lower(): name for name in allowed}
+    near = get_close_matches(key.lower(), spelt, n=1)
+    guess = f'; did you mean "{spelt[near[0]]}"?' if near else f"; expected any of {', '.join(allowed)}"
     return f"{place}: unknown{guess}"
 
 
