@@ -1,0 +1,139 @@
+"""Opening the journal's file through SQLite, and what its errors mean.
+
+One read-write connection does every write and every checkpoint: SQLite before 3.51.3 can lose pages when a
+second connection checkpoints while the first restarts the WAL. The file is never opened other than through
+SQLite while a connection of this process may be open: closing any descriptor of it drops SQLite's own locks.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from journal.errors import JournalCorrupt, JournalError, JournalFailed, JournalFull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BUSY_MILLISECONDS = 5000
+"""How long SQLite waits where a reader that opens a killed journal holds it for the recovery of its index."""
+CACHE_KIB = 16 * 1024
+"""Page cache of the writer; bounds its memory whatever the journal's size."""
+WAL_PAGES_MAX = 4000
+"""Pages of 4 KiB in the WAL after which the writer checkpoints (SQLite's default is 1000)."""
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+"""To what the WAL file is cut after a checkpoint."""
+
+
+def open_writer(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
+    """Return the read-write connection; `mode` is "rw", or "rwc" for a file that is being created."""
+    # Sorts of millions of keys spill beside the journal, on a disk of known size, instead of to /tmp.
+    os.environ["SQLITE_TMPDIR"] = str(path.parent)
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+    )
+    for pragma in (
+        f"busy_timeout = {BUSY_MILLISECONDS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "recursive_triggers = ON",
+        "trusted_schema = OFF",
+        "cell_size_check = ON",
+        f"cache_size = -{CACHE_KIB}",
+        f"wal_autocheckpoint = {WAL_PAGES_MAX}",
+        f"journal_size_limit = {WAL_BYTES_KEPT}",
+        "temp_store = FILE",
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    return connection
+
+
+def open_reader(path: Path, *, immutable: bool) -> sqlite3.Connection:
+    """Return a connection that never writes to the journal (its temporary tables go to files beside it).
+
+    Args:
+        path: the journal.
+        immutable: take no locks and ignore any WAL: only for a file that nobody can be writing to.
+    """
+    flags = "mode=ro&immutable=1" if immutable else "mode=ro"
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?{flags}", uri=True, isolation_level=None, check_same_thread=False
+    )
+    for pragma in (f"busy_timeout = {BUSY_MILLISECONDS}", "trusted_schema = OFF", "temp_store = FILE"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    return connection
+
+
+def backup_into(connection: sqlite3.Connection, destination: Path) -> None:
+    """Copy the journal as one consistent snapshot, through SQLite, to a file of mode 0600.
+
+    The copy appears under its name only when it is whole; an existing file is replaced.
+
+    Raises:
+        JournalError: the destination can't be written.
+    """
+    partial = destination.with_name(destination.name + ".partial")
+    try:
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        target = sqlite3.connect(f"file:{quote(str(partial))}?mode=rw", uri=True, isolation_level=None)
+        try:
+            # One step: in several, each commit of the daemon would start the copy over.
+            connection.backup(target, pages=-1)
+            # The copy is one file that opens anywhere, also where no WAL can be made beside it.
+            target.execute("PRAGMA journal_mode = DELETE").fetchall()
+        finally:
+            target.close()
+        partial.replace(destination)
+        sync_directory(destination)
+    except OSError as error:
+        raise JournalError(
+            f"write the copy of the journal to {destination}: {error.strerror}", "choose another destination"
+        ) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make the name of `path` durable: without it a power cut can take a renamed file back."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Translate what SQLite raises while a journal is being opened or read."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translated(f"open journal {path}", error) from error
+
+
+def _translated(what: str, error: sqlite3.Error) -> JournalError:
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    if primary == sqlite3.SQLITE_FULL:
+        return JournalFull(f"{what}: the disk is full", "free some space, then start again")
+    if primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return JournalCorrupt(f"{what}: {error}", "restore a backup, or run `backfillctl journal check`")
+    return JournalError(f"{what}: {error}", "check the file's owner, its mode and the disk it lies on")
+
+
+def failed_in_midrun(path: Path, error: sqlite3.Error) -> JournalError:
+    """Return what a failed write means: a full disk is rolled back and known, all else leaves the commit unknown."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+        return JournalFull(
+            f"write to journal {path}: the disk is full; nothing of this batch is recorded",
+            "free some space, then start again: the run goes on where it stopped",
+        )
+    return JournalFailed(
+        f"write to journal {path}: {error} ({getattr(error, 'sqlite_errorname', 'unknown')});"
+        " whether the last batch was committed is unknown",
+        "start again: the journal is read anew and unsettled keys are driven again",
+    )

@@ -1,0 +1,331 @@
+"""The writer's side of copying: claims, outcomes, recovery, requeueing, completion."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from journal import queries
+from journal.appending import EventLog
+from journal.entries import AttemptFailed, Claim, ClaimedKey, Parked, Recovery, Settled, SourceCounts
+from journal.errors import IllegalTransition, JournalCorrupt
+from journal.events import Kind, chunk_digest, encode
+from journal.lifecycle import OUTCOME_CODES, RECOVERIES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+REQUEUE_KEYS_MAX = 10_000
+"""Keys per requeueing event."""
+PROCESS_DIED = "process_died"
+"""The failure under which a poison key is parked."""
+
+
+class CopyLog(EventLog):
+    """What happens to the keys that were planned."""
+
+    _unrecovered: bool = False
+    _claiming_session: int = 0
+    _session: int = 0
+
+    def _load(self) -> None:
+        super()._load()
+        self._waiting_alone: int | None = None
+        # Chunks are checked once per process: what was checked before a restart may have rotted since.
+        self._checked_chunks: set[int] = set()
+        self._checked: range = range(0)
+
+    @property
+    def in_flight(self) -> int:
+        """Keys of all sources that are claimed and have no outcome."""
+        return len(self._projector.in_flight)
+
+    def recover(self, *, now_us: int) -> Recovery:
+        """Take back what an earlier session held when it died; call once per session, before any claim.
+
+        Every such key is driven again before the frontier moves. A key that has been recovered RECOVERIES_MAX
+        times already is parked instead: the process died with it again, though it was alone.
+        """
+        self._check_usable()
+        held: dict[int, list[int]] = {}
+        for ordinal, claim in self._projector.in_flight.items():
+            held.setdefault(claim.source, []).append(ordinal)
+        poison = set(
+            self._column("SELECT ordinal FROM straggler WHERE state = 'claimed' AND recoveries >= ?", RECOVERIES_MAX)
+        )
+        recovered = 0
+        with self._transaction():
+            for source, ordinals in held.items():
+                again = sorted(set(ordinals) - poison)
+                if again:
+                    data = {"ordinals": again, "session": self._claiming_session}
+                    self._append(Kind.KEYS_RECOVERED, data, source=source, now_us=now_us)
+                    recovered += len(again)
+                for ordinal in sorted(poison.intersection(ordinals)):
+                    message = f"the process died with this key in flight {RECOVERIES_MAX + 1} times"
+                    self._park(source, Parked(ordinal, PROCESS_DIED, message), now_us=now_us)
+        self._unrecovered = False
+        return Recovery(recovered, len(poison), self._claiming_session if held else None)
+
+    def claim(self, source: int, *, limit: int, window: int, now_us: int) -> Claim | None:
+        """Take keys of one source to work on; the claim is committed when this returns.
+
+        Keys off the frontier (recovered, released, requeued) come first, then the frontier of the source's
+        oldest segment that has keys left. A key recovered RECOVERIES_MAX times is claimed alone: from when it
+        is its turn, no source gets anything until it has an outcome.
+
+        Args:
+            source: its id.
+            limit: most keys to return.
+            window: most keys that may be in flight in all.
+            now_us: microseconds since 1970-01-01 UTC.
+
+        Returns:
+            None where nothing may be claimed now.
+
+        Raises:
+            IllegalTransition: keys of a dead session are in flight: call `recover` first.
+            JournalCorrupt: a plan chunk contradicts its hash; nothing was claimed.
+        """
+        self._check_usable()
+        if self._unrecovered:
+            raise IllegalTransition("claim keys: keys of an earlier session are in flight", "call recover first")
+        room = min(limit, window - self.in_flight)
+        if room <= 0 or self._projector.alone is not None:
+            return None
+        if self._waiting_alone is not None and (self._waiting_alone != source or self.in_flight):
+            return None
+        waiting = self._column(
+            "SELECT ordinal FROM straggler WHERE source = ? AND state = 'waiting' AND recoveries < ?"
+            " ORDER BY ordinal LIMIT ?",
+            source,
+            RECOVERIES_MAX,
+            room,
+        )
+        alone = False
+        if not waiting:
+            waiting = self._column(
+                "SELECT ordinal FROM straggler WHERE source = ? AND state = 'waiting' ORDER BY ordinal LIMIT 1", source
+            )
+            alone = bool(waiting)
+            if alone and self.in_flight:
+                self._waiting_alone = source
+                return None
+        if waiting:
+            return self._claim_stragglers(source, waiting, alone=alone, now_us=now_us)
+        return self._claim_frontier(source, room, now_us=now_us)
+
+    def _claim_stragglers(self, source: int, ordinals: list[int], *, alone: bool, now_us: int) -> Claim:
+        for ordinal in ordinals:
+            self._check_chunks(ordinal, ordinal)
+        with self._transaction():
+            self._append(Kind.KEYS_RECLAIMED, {"ordinals": ordinals}, source=source, now_us=now_us)
+            rows = self._connection.execute(
+                "SELECT p.ordinal, p.row_key, p.created_at, p.size, s.recoveries FROM json_each(?) e"
+                " CROSS JOIN plan p ON p.ordinal = e.value CROSS JOIN straggler s ON s.ordinal = e.value",
+                (encode(ordinals),),
+            ).fetchall()
+        self._waiting_alone = None
+        self._claiming_session = self._session
+        return Claim(source, tuple(map(ClaimedKey._make, rows)), alone)
+
+    def _claim_frontier(self, source: int, room: int, *, now_us: int) -> Claim | None:
+        segment = self._connection.execute(
+            "SELECT id, frontier, hi FROM segment WHERE source = ? AND state <> 'open' AND frontier <= hi"
+            " ORDER BY id LIMIT 1",
+            (source,),
+        ).fetchone()
+        if segment is None:
+            return None
+        lo, hi = segment[1], min(segment[1] + room - 1, segment[2])
+        self._check_chunks(lo, hi)
+        with self._transaction():
+            data = {"segment": segment[0], "lo": lo, "hi": hi}
+            self._append(Kind.KEYS_CLAIMED, data, source=source, now_us=now_us)
+            rows = self._connection.execute(
+                "SELECT ordinal, row_key, created_at, size, 0 FROM plan WHERE ordinal BETWEEN ? AND ?", (lo, hi)
+            ).fetchall()
+        self._claiming_session = self._session
+        return Claim(source, tuple(map(ClaimedKey._make, rows)), alone=False)
+
+    def has_unclaimed(self, source: int) -> bool:
+        """Tell whether the source has keys waiting or beyond a frontier, sealed ones only."""
+        self._check_usable()
+        (found,) = self._connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM straggler WHERE source = :source AND state = 'waiting')"
+            " OR EXISTS (SELECT 1 FROM segment WHERE source = :source AND state <> 'open' AND frontier <= hi)",
+            {"source": source},
+        ).fetchone()
+        return bool(found)
+
+    def record(self, entries: Iterable[Settled | AttemptFailed | Parked], *, now_us: int) -> None:
+        """Record what became of claimed keys, in any order, as one transaction: all of it or nothing.
+
+        Raises:
+            IllegalTransition: an entry's key is not in flight, or two entries end the same key; nothing changed.
+            JournalFull: nothing was recorded; the same call may be repeated once there is room.
+        """
+        self._check_usable()
+        settled: dict[int, list[list[Any]]] = {}
+        attempts: list[AttemptFailed] = []
+        parked: list[Parked] = []
+        ended: list[int] = []
+        in_flight = self._projector.in_flight
+        for entry in entries:
+            claim = in_flight.get(entry.ordinal)
+            if claim is None:
+                raise IllegalTransition(f"record {type(entry).__name__}: key {entry.ordinal} is not in flight")
+            if isinstance(entry, Settled):
+                settled.setdefault(claim.source, []).append(_outcome_row(entry))
+                ended.append(entry.ordinal)
+            elif isinstance(entry, Parked):
+                parked.append(entry)
+                ended.append(entry.ordinal)
+            else:
+                attempts.append(entry)
+        if len(set(ended)) != len(ended):
+            twice = [ordinal for ordinal, times in Counter(ended).items() if times > 1]
+            raise IllegalTransition(f"record outcomes: keys {twice} end twice in one group")
+        if not (settled or attempts or parked):
+            return
+        with self._transaction():
+            for attempt in attempts:
+                data = {field: value for field, value in attempt._asdict().items() if value is not None}
+                source = in_flight[attempt.ordinal].source
+                self._append(Kind.ATTEMPT_FAILED, data, source=source, now_us=now_us)
+            for source, rows in settled.items():
+                self._append(Kind.OUTCOMES_RECORDED, rows, source=source, now_us=now_us)
+            for key in parked:
+                self._park(in_flight[key.ordinal].source, key, now_us=now_us)
+
+    def _park(self, source: int, key: Parked, *, now_us: int) -> None:
+        self._append(Kind.KEY_PARKED, key._asdict(), source=source, now_us=now_us)
+
+    def release(self, ordinals: Sequence[int], *, now_us: int) -> None:
+        """Give claimed keys back unworked (a drain or a cancel); this does not count as a recovery.
+
+        Raises:
+            IllegalTransition: one of them is not in flight; nothing changed.
+        """
+        self._check_usable()
+        held: dict[int, list[int]] = {}
+        for ordinal in sorted(set(ordinals)):
+            claim = self._projector.in_flight.get(ordinal)
+            if claim is None:
+                raise IllegalTransition(f"release a key: key {ordinal} is not in flight")
+            held.setdefault(claim.source, []).append(ordinal)
+        if not held:
+            return
+        with self._transaction():
+            for source, keys in held.items():
+                self._append(Kind.KEYS_RELEASED, {"ordinals": keys}, source=source, now_us=now_us)
+
+    def requeue(
+        self,
+        *,
+        source: int | None = None,
+        row_keys: Sequence[str] | None = None,
+        failure: str | None = None,
+        who: str,
+        now_us: int,
+    ) -> int:
+        """Let parked keys be driven again, with their recoveries forgotten; return how many.
+
+        Args:
+            source: only of this source.
+            row_keys: only these.
+            failure: only those parked under this class.
+            who: the operator, for the record.
+            now_us: microseconds since 1970-01-01 UTC.
+        """
+        self._check_usable()
+        parked = self._connection.execute(
+            "SELECT s.source, s.ordinal FROM straggler s JOIN plan p ON p.ordinal = s.ordinal"
+            " WHERE s.state = 'parked' AND (:source IS NULL OR s.source = :source)"
+            " AND (:failure IS NULL OR s.failure = :failure)"
+            " AND (:keys IS NULL OR p.row_key IN (SELECT value FROM json_each(:keys))) ORDER BY s.ordinal",
+            {
+                "source": source,
+                "failure": failure,
+                "keys": None if row_keys is None else encode(list(row_keys)),
+            },
+        ).fetchall()
+        by_source: dict[int, list[int]] = {}
+        for owner, ordinal in parked:
+            by_source.setdefault(owner, []).append(ordinal)
+        if not by_source:
+            return 0
+        with self._transaction():
+            for owner, ordinals in by_source.items():
+                for first in range(0, len(ordinals), REQUEUE_KEYS_MAX):
+                    data = {"ordinals": ordinals[first : first + REQUEUE_KEYS_MAX], "who": who}
+                    self._append(Kind.KEYS_REQUEUED, data, source=owner, now_us=now_us)
+        return len(parked)
+
+    def complete(self, *, now_us: int) -> bool:
+        """Count the whole plan against the outcomes, not against counters; tell whether every key is settled.
+
+        The first time that is so, and every source has a sealed pass and none open, `migration_completed` is
+        recorded.
+        """
+        self._check_usable()
+        (unsettled,) = self._connection.execute(
+            "SELECT count(*) FROM plan p WHERE NOT EXISTS (SELECT 1 FROM outcome o WHERE o.ordinal = p.ordinal)"
+        ).fetchone()
+        (unplanned,) = self._connection.execute(
+            "SELECT count(*) FROM source s WHERE EXISTS"
+            " (SELECT 1 FROM segment g WHERE g.source = s.id AND g.state = 'open')"
+            " OR NOT EXISTS (SELECT 1 FROM segment g WHERE g.source = s.id AND g.state = 'sealed')"
+        ).fetchone()
+        known = self.counts()
+        if unsettled or unplanned or not known:
+            return False
+        (completed,) = self._connection.execute("SELECT completed_seq FROM progress").fetchone()
+        if completed is None:
+            data = {name: {"planned": count.planned_rows, "settled": count.settled} for name, count in known.items()}
+            with self._transaction():
+                self._append(Kind.MIGRATION_COMPLETED, {"sources": data}, now_us=now_us)
+        return True
+
+    def counts(self) -> dict[str, SourceCounts]:
+        """Return where the keys of each source stand."""
+        self._check_usable()
+        return queries.counts(self._connection)
+
+    def _check_chunks(self, lo: int, hi: int) -> None:
+        """Compare the plan's chunks under lo..hi with their hashes, each once per process.
+
+        SQLite has no page checksums: a flipped bit in a row key would otherwise end as "vanished".
+        """
+        if lo in self._checked and hi in self._checked:
+            return
+        for first, last, digest in self._connection.execute(
+            "SELECT lo, hi, digest FROM chunk"
+            " WHERE lo >= (SELECT max(lo) FROM chunk WHERE lo <= ?) AND lo <= ? ORDER BY lo",
+            (lo, hi),
+        ).fetchall():
+            if first not in self._checked_chunks:
+                rows = self._connection.execute(
+                    "SELECT row_key, created_at, size, supersedes FROM plan WHERE ordinal BETWEEN ? AND ?",
+                    (first, last),
+                ).fetchall()
+                found = chunk_digest(encode(rows))
+                if found != digest:
+                    raise JournalCorrupt(
+                        f"claim keys: plan chunk {first} to {last} has hash {found}, its event says {digest}",
+                        "restore a backup (`backfillctl journal backup`), or plan anew with another journal",
+                    )
+                self._checked_chunks.add(first)
+            self._checked = range(first, last + 1)
+
+    def _column(self, statement: str, *parameters: Any) -> list[int]:
+        return [row[0] for row in self._connection.execute(statement, parameters)]
+
+
+def _outcome_row(entry: Settled) -> list[Any]:
+    row: list[Any] = [entry.ordinal, OUTCOME_CODES[entry.outcome], entry.size, entry.md5]
+    if entry.version_id is not None:
+        return [*row, entry.etag, entry.version_id]
+    if entry.etag is not None:
+        return [*row, entry.etag]
+    return row

@@ -1,0 +1,126 @@
+"""Events: stable kinds with versions, canonical bytes, and the chain that links them.
+
+An event says what happened, in the past tense. Kinds are strings that never change meaning; a change of the
+data's shape raises the version, and the fold keeps reading every version ever written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from journal.errors import JournalCorrupt
+
+
+class Kind(StrEnum):
+    """Every kind of event; the string is part of the file format."""
+
+    MIGRATION_CREATED = "migration_created"
+    CUTOFF_FIXED = "cutoff_fixed"
+    SCHEMA_MIGRATED = "schema_migrated"
+    SESSION_STARTED = "session_started"
+    SESSION_ENDED = "session_ended"
+    SOURCE_ADDED = "source_added"
+    SERVER_ACCEPTED = "server_accepted"
+    PASS_BEGUN = "pass_begun"  # noqa: S105 -- a planning pass
+    CHUNK_SEALED = "chunk_sealed"
+    SEGMENT_SEALED = "segment_sealed"
+    PASS_ABANDONED = "pass_abandoned"  # noqa: S105
+    SOURCE_CLOSED = "source_closed"
+    SOURCE_REOPENED = "source_reopened"
+    KEYS_CLAIMED = "keys_claimed"
+    KEYS_RECLAIMED = "keys_reclaimed"
+    OUTCOMES_RECORDED = "outcomes_recorded"
+    ATTEMPT_FAILED = "attempt_failed"
+    KEY_PARKED = "key_parked"
+    KEYS_RECOVERED = "keys_recovered"
+    KEYS_RELEASED = "keys_released"
+    KEYS_REQUEUED = "keys_requeued"
+    MIGRATION_COMPLETED = "migration_completed"
+    # Notes: they have no effect on any key, and `Journal.note` writes them.
+    SETTINGS_CHANGED = "settings_changed"
+    SERVER_RECORDED = "server_recorded"
+    PROBE_RECORDED = "probe_recorded"
+    DRAIN_REQUESTED = "drain_requested"
+    CANCELLED = "cancelled"
+    HALTED = "halted"
+    VERIFICATION_STARTED = "verification_started"
+    VERIFICATION_FINISHED = "verification_finished"
+    FINDING_RECORDED = "finding_recorded"
+
+
+NOTES: frozenset[Kind] = frozenset(
+    {
+        Kind.SETTINGS_CHANGED,
+        Kind.SERVER_RECORDED,
+        Kind.PROBE_RECORDED,
+        Kind.DRAIN_REQUESTED,
+        Kind.CANCELLED,
+        Kind.HALTED,
+        Kind.VERIFICATION_STARTED,
+        Kind.VERIFICATION_FINISHED,
+        Kind.FINDING_RECORDED,
+    }
+)
+"""The kinds that `Journal.note` accepts."""
+
+VERSION = 1
+"""Version of every kind's data as written today."""
+
+CHAIN_START = bytes(32)
+"""What the first event's chain is computed over, in place of a predecessor."""
+
+DATA_CHARS_MAX = 16 * 1024 * 1024
+"""Largest data of one event: 2000 outcomes take 0.2 MB; far more is a caller's mistake, refused before SQLite
+would (its limit is 1 GB)."""
+
+
+class StoredEvent(NamedTuple):
+    """One event as the log holds it.
+
+    Attributes:
+        seq: gapless from 1; the only order there is (`ts_us` is a wall clock and may step back).
+        source: the source's id; None where the event concerns the whole migration.
+        data: by kind; see DESIGN.md.
+    """
+
+    seq: int
+    ts_us: int
+    kind: str
+    version: int
+    source: int | None
+    data: Any
+
+
+def encode(data: Any) -> str:
+    """Return `data` as the one JSON text that is stored and hashed."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def decode(seq: int, text: str) -> Any:
+    """Return the data of event `seq`.
+
+    Raises:
+        JournalCorrupt: the text is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise JournalCorrupt(
+            f"read event {seq}: its data is not JSON ({error})", "run `backfillctl journal check`"
+        ) from error
+
+
+def link(  # noqa: PLR0917 -- the columns of table event, in order
+    previous: bytes, seq: int, ts_us: int, kind: str, version: int, source: int | None, data: str
+) -> bytes:
+    """Return the chain value of an event: SHA-256 over its predecessor's and its own canonical bytes."""
+    head = f"[{seq},{ts_us},{encode(kind)},{version},{'null' if source is None else source}]\n"
+    return hashlib.sha256(previous + head.encode() + data.encode()).digest()
+
+
+def chunk_digest(rows_json: str) -> str:
+    """Return the hash of a plan chunk: SHA-256, in hex, of its rows' canonical JSON."""
+    return hashlib.sha256(rows_json.encode()).hexdigest()

@@ -1,0 +1,81 @@
+"""On which file system a journal lies; WAL's shared memory and OFD locks can't be trusted over a network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from journal.errors import JournalOnNetworkFilesystem
+
+NETWORK_FILESYSTEMS: frozenset[str] = frozenset(
+    {
+        "9p",
+        "acfs",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "coda",
+        "fuse.ceph-fuse",
+        "fuse.glusterfs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "orangefs",
+        "pvfs2",
+        "smb3",
+        "smbfs",
+        "virtiofs",
+    }
+)
+"""Types, as the kernel names them in mountinfo, that are served by another machine (or by the host of this
+one), where SQLite's documentation rules WAL out."""
+
+MOUNTINFO = Path("/proc/self/mountinfo")
+
+
+def filesystem_of(path: str, mountinfo: str) -> str | None:
+    """Return the type of the file system that holds `path` (absolute, resolved); None if no mount matches.
+
+    `mountinfo` is the text of /proc/self/mountinfo; of mounts on the same point the last one hides the others.
+    """
+    found: str | None = None
+    longest = -1
+    for line in mountinfo.splitlines():
+        mount, _, rest = line.partition(" - ")
+        fields = mount.split(" ")
+        if len(fields) < 5 or not rest:
+            continue
+        point = _unescape(fields[4])
+        inside = point in {"/", path} or path.startswith(point + "/")
+        if inside and len(point) >= longest:
+            found, longest = rest.split(" ")[0], len(point)
+    return found
+
+
+def _unescape(field: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, character)
+    return field
+
+
+def refuse_network_filesystem(path: Path, mountinfo: Path = MOUNTINFO) -> None:
+    """Refuse a journal on a network file system; where the kernel shows no mountinfo, nothing is known.
+
+    Raises:
+        JournalOnNetworkFilesystem: the directory of `path` lies on one.
+    """
+    if not mountinfo.exists():
+        return
+    kind = filesystem_of(os.path.realpath(path.parent), mountinfo.read_text(errors="surrogateescape"))
+    if kind in NETWORK_FILESYSTEMS:
+        raise JournalOnNetworkFilesystem(
+            f"open journal {path}: it lies on a network file system ({kind}), where SQLite's locks don't hold",
+            "put the journal on a local disk (migration.journal)",
+        )

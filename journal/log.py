@@ -1,0 +1,285 @@
+"""The writer of one migration's journal, used by one thread at a time."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Self
+
+from journal import schema
+from journal.checkpoint import Order
+from journal.connection import backup_into, open_writer, opening, sync_directory
+from journal.copy_log import CopyLog
+from journal.errors import IllegalTransition, JournalCorrupt, JournalError, JournalExists, JournalMissing
+from journal.events import CHAIN_START, NOTES, VERSION, Kind, StoredEvent, decode, encode, link
+from journal.filesystem import refuse_network_filesystem
+from journal.lock import WAIT_SECONDS, Lock
+from journal.plan_log import PlanLog
+from journal.projections import Projector
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+TAIL_EVENTS = 64
+"""Events whose chain is checked at every opening; `journal check` checks all."""
+
+
+class Journal(PlanLog, CopyLog):
+    """The record of one migration: every method that writes is one transaction, committed when it returns.
+
+    Attributes:
+        path: the file; `-wal`, `-shm` and `.lock` lie beside it.
+        name: the migration's name.
+        order: its processing order.
+        cutoff_us: rows with created_at before it are in scope; None until it is fixed.
+    """
+
+    name: str
+    order: Order
+    cutoff_us: int | None
+
+    @classmethod
+    def create(cls, path: Path, *, name: str, cutoff_us: int | None, order: Order, now_us: int) -> Self:
+        """Make a new journal and open it; it appears under its name whole, or not at all.
+
+        Raises:
+            JournalExists: there is a file at `path`.
+            JournalLocked, JournalOnNetworkFilesystem, JournalFull: as `open`.
+        """
+        refuse_network_filesystem(path)
+        lock = Lock(path, now_us=now_us)
+        try:
+            _build(path, {"name": name, "order": order.value, "cutoff_us": cutoff_us}, now_us)
+            return cls._opened(path, lock, now_us, schema.RELEASED)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        now_us: int,
+        wait_seconds: float = WAIT_SECONDS,
+        history: schema.History = schema.RELEASED,
+    ) -> Self:
+        """Open a journal for writing: take its lock, upgrade an older schema, check guards and the chain's tail.
+
+        Args:
+            path: the journal's file.
+            now_us: microseconds since 1970-01-01 UTC.
+            wait_seconds: how long to wait for a dying owner.
+            history: the schemas known; the program's own unless a test adds one.
+
+        Raises:
+            JournalMissing, JournalLocked, JournalNewer, JournalOnNetworkFilesystem: as they say.
+            JournalCorrupt: the file contradicts itself.
+        """
+        if not path.exists():
+            raise JournalMissing(
+                f"open journal {path}: there is no such file",
+                "`backfillctl run` makes it; check `migration.journal` or --journal",
+            )
+        refuse_network_filesystem(path)
+        lock = Lock(path, now_us=now_us, wait_seconds=wait_seconds)
+        try:
+            return cls._opened(path, lock, now_us, history)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _opened(cls, path: Path, lock: Lock, now_us: int, history: schema.History) -> Self:
+        with opening(path):
+            connection = open_writer(path)
+        try:
+            with opening(path):
+                found = schema.check_version(connection, path, history.version)
+                journal = cls(path, connection, lock)
+                upgraded: dict[str, Any] | None = None
+                if found < history.version:
+                    copy, applied = schema.upgrade(
+                        connection, path, found, history.migrations(), lambda to: backup_into(connection, to)
+                    )
+                    upgraded = {"from": found, "applied": applied, "backup": copy.name}
+                schema.check_guards(connection, path)
+                journal._read_head()
+                journal._check_tail()
+                journal._load()
+            journal._fold_forward()
+            journal._read_migration()
+            if upgraded is not None:
+                with journal._transaction():
+                    journal._append(Kind.SCHEMA_MIGRATED, upgraded, now_us=now_us)
+        except BaseException:
+            connection.close()
+            raise
+        return journal
+
+    def _check_tail(self) -> None:
+        rows = self._connection.execute(
+            "SELECT seq, ts, kind, version, source, data, chain FROM event ORDER BY seq DESC LIMIT ?",
+            (TAIL_EVENTS + 1,),
+        ).fetchall()[::-1]
+        previous: tuple[int, bytes] = (0, CHAIN_START)
+        if len(rows) > TAIL_EVENTS:
+            previous = (rows[0][0], rows[0][6])
+            rows = rows[1:]
+        for seq, ts_us, kind, version, source, data, chain in rows:
+            if seq != previous[0] + 1 or chain != link(previous[1], seq, ts_us, kind, version, source, data):
+                raise JournalCorrupt(
+                    f"open journal {self.path}: event {seq} does not continue the chain of event {previous[0]}",
+                    "restore a backup, or run `backfillctl journal check` to see how far the damage goes",
+                )
+            previous = (seq, chain)
+        projected, planned = self._connection.execute("SELECT projected_seq, planned_hi FROM progress").fetchone()
+        (highest,) = self._connection.execute("SELECT coalesce(max(ordinal), 0) FROM plan").fetchone()
+        if not rows or projected > self._head_seq or (projected == self._head_seq and planned != highest):
+            raise JournalCorrupt(
+                f"open journal {self.path}: the log ends at event {self._head_seq} and ordinal {highest},"
+                f" the projections at event {projected} and ordinal {planned}",
+                "run `backfillctl journal check`",
+            )
+
+    def _read_migration(self) -> None:
+        self._load()
+        name, order, self.cutoff_us, self._session = self._connection.execute(
+            "SELECT name, order_name, cutoff, session FROM progress"
+        ).fetchone()
+        self.name, self.order = name, Order(order)
+        self._order = self.order
+        self._claiming_session = self._session
+        self._unrecovered = self.in_flight > 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "failed" if self._failure else f"at event {self._head_seq}"
+        return f"<Journal {self.path.name} {state}, {self.in_flight} in flight>"
+
+    def set_cutoff(self, cutoff_us: int, *, now_us: int) -> None:
+        """Fix the cutoff, once, where none was given at creation (the server's clock at first planning).
+
+        Raises:
+            IllegalTransition: it is fixed.
+        """
+        self._check_usable()
+        if self.cutoff_us is not None:
+            raise IllegalTransition(f"fix the cutoff of migration {self.name}: it is {self.cutoff_us} already")
+        with self._transaction():
+            self._append(Kind.CUTOFF_FIXED, {"cutoff_us": cutoff_us}, now_us=now_us)
+        self.cutoff_us = cutoff_us
+
+    def start_session(self, *, now_us: int, facts: Mapping[str, Any]) -> int:
+        """Record that a process begins to work, with its pid, host, version, user and settings; return its number.
+
+        `facts` goes into the journal as it is: no secrets.
+        """
+        self._check_usable()
+        session = self._session + 1
+        with self._transaction():
+            data = {"session": session, "facts": dict(facts)}
+            self._append(Kind.SESSION_STARTED, data, now_us=now_us)
+        self._session = session
+        return session
+
+    def end_session(self, *, now_us: int, reason: str, exit_code: int, message: str = "") -> None:
+        """Record that the session ends, why, and what the process exits with."""
+        with self._transaction():
+            data = {"session": self._session, "reason": reason, "exit_code": exit_code, "message": message}
+            self._append(Kind.SESSION_ENDED, data, now_us=now_us)
+
+    def note(
+        self,
+        kind: str,
+        data: Mapping[str, Any],
+        *,
+        now_us: int,
+        source: int | None = None,
+        ordinal: int | None = None,
+    ) -> int:
+        """Record an event without effect on any key; return its seq.
+
+        Args:
+            kind: one of `journal.events.NOTES`.
+            data: its facts; no secrets.
+            now_us: microseconds since 1970-01-01 UTC.
+            source: whom it concerns.
+            ordinal: a key it concerns: `explain` shows it there.
+
+        Raises:
+            IllegalTransition: no such note.
+        """
+        if kind not in NOTES:
+            raise IllegalTransition(f"record {kind!r}: expected one of {', '.join(sorted(NOTES))}")
+        facts = dict(data) if ordinal is None else {**data, "ordinal": ordinal}
+        with self._transaction():
+            return self._append(Kind(kind), facts, source=source, now_us=now_us)
+
+    def latest_note(self, kind: str, *, source: int | None = None) -> dict[str, Any] | None:
+        """Return the data of the newest event of this (rare) kind, for this source or for none; None if there is none."""
+        row = self._row(
+            "SELECT e.seq, e.data FROM latest l JOIN event e ON e.seq = l.seq WHERE l.kind = ? AND l.source = ?",
+            kind,
+            source or 0,
+        )
+        return None if row is None else dict(decode(*row))
+
+    def backup(self, destination: Path) -> None:
+        """Copy the journal, through the writer's own connection, to a file of its own."""
+        self._check_usable()
+        with opening(destination):
+            backup_into(self._connection, destination)
+
+
+def _build(path: Path, created: dict[str, Any], now_us: int) -> None:
+    """Write the schema and the first event to a file beside `path`, then give it that name."""
+    if path.exists():
+        raise JournalExists(
+            f"create journal {path}: there is a file already", "open it, or choose another migration.journal"
+        )
+    partial = path.with_name(path.name + ".new")
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            partial.with_name(partial.name + suffix).unlink(missing_ok=True)
+        # The mode is fixed before SQLite opens the file; its WAL and shared memory take it over.
+        os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with opening(path):
+            connection = open_writer(partial)
+            try:
+                schema.migrate(connection, schema.journal_migrations())
+                _first_event(connection, created, now_us)
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                connection.close()
+        partial.rename(path)
+        sync_directory(path)
+    except OSError as error:
+        raise JournalError(
+            f"create journal {path}: {error.strerror}",
+            "the directory must exist and be writable for the user that runs backfillctl",
+        ) from error
+
+
+def _first_event(connection: sqlite3.Connection, created: dict[str, Any], now_us: int) -> None:
+    text = encode(created)
+    kind = Kind.MIGRATION_CREATED.value
+    event = StoredEvent(1, now_us, kind, VERSION, None, created)
+    projector = Projector(connection)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(
+        "INSERT INTO event (seq, ts, kind, version, source, data, chain) VALUES (1, ?, ?, ?, NULL, ?, ?)",
+        (now_us, kind, VERSION, text, link(CHAIN_START, 1, now_us, kind, VERSION, None, text)),
+    )
+    projector.apply(event, text)
+    projector.mark_projected(1)
+    connection.execute("COMMIT")

@@ -1,0 +1,412 @@
+"""The fold of events into projections: one definition, used live, by rebuild and by check.
+
+`Projector` writes every projection table and nothing else does. It also keeps in memory what the tables say is
+in flight, bounded by the claim window, so that each entry is checked against it without a query. The memory may
+be ahead of the disk only inside a transaction: after a rollback `load` reads it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from journal.errors import JournalCorrupt
+from journal.events import NOTES, VERSION, Kind, StoredEvent, encode
+from journal.lifecycle import OUTCOME_OF_CODE, RECOVERIES_MAX, KeyState, Trigger, advance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+PARK_OPERATION = "PARK"
+"""The operation under which parks are counted in table `failure`, beside PUT, HEAD, FETCH and so on."""
+
+STATE_OF_STRAGGLER: dict[str, KeyState] = {
+    "waiting": KeyState.PLANNED,
+    "claimed": KeyState.IN_FLIGHT,
+    "parked": KeyState.PARKED,
+}
+"""What a row of table `straggler` says of its key."""
+
+_UNINDEXED = {Kind.KEYS_CLAIMED, Kind.KEYS_RECLAIMED, Kind.OUTCOMES_RECORDED, Kind.ATTEMPT_FAILED, Kind.CHUNK_SEALED}
+"""Frequent kinds that table `latest` leaves out: nobody asks for the last of them."""
+
+
+@dataclass(eq=False, slots=True)
+class OpenClaim:
+    """A claimed range of the plan with unsettled keys in it; `seq` 0 stands for stragglers claimed one by one."""
+
+    seq: int
+    source: int
+    lo: int
+    hi: int
+    left: int
+
+
+class Projector:
+    """Folds events, in order, into the projection tables of one connection.
+
+    Attributes:
+        in_flight: every key claimed without an outcome, and its claim.
+        claims: open claims by the seq of their event.
+        alone: the poison key in flight; None if there is none.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.in_flight: dict[int, OpenClaim] = {}
+        self.claims: dict[int, OpenClaim] = {}
+        self.alone: int | None = None
+        self._planned_size: dict[int, int] = {}
+        self._singles: dict[int, OpenClaim] = {}
+        self._folds: dict[str, Callable[[StoredEvent, str], None]] = {
+            Kind.MIGRATION_CREATED: self._migration_created,
+            Kind.CUTOFF_FIXED: self._cutoff_fixed,
+            Kind.SESSION_STARTED: self._session_started,
+            Kind.SESSION_ENDED: self._session_ended,
+            Kind.SOURCE_ADDED: self._source_added,
+            Kind.PASS_BEGUN: self._pass_begun,
+            Kind.CHUNK_SEALED: self._chunk_sealed,
+            Kind.SEGMENT_SEALED: self._segment_sealed,
+            Kind.PASS_ABANDONED: self._pass_abandoned,
+            Kind.SOURCE_CLOSED: self._source_closed,
+            Kind.SOURCE_REOPENED: self._source_reopened,
+            Kind.KEYS_CLAIMED: self._keys_claimed,
+            Kind.KEYS_RECLAIMED: self._keys_reclaimed,
+            Kind.OUTCOMES_RECORDED: self._outcomes_recorded,
+            Kind.ATTEMPT_FAILED: self._attempt_failed,
+            Kind.KEY_PARKED: self._key_parked,
+            Kind.KEYS_RECOVERED: self._keys_recovered,
+            Kind.KEYS_RELEASED: self._keys_released,
+            Kind.KEYS_REQUEUED: self._keys_requeued,
+            Kind.MIGRATION_COMPLETED: self._migration_completed,
+            Kind.SERVER_ACCEPTED: self._noted,
+            Kind.SCHEMA_MIGRATED: self._noted,
+        } | dict.fromkeys(NOTES, self._noted)
+
+    def load(self) -> None:
+        """Read what is in flight from the tables.
+
+        Raises:
+            JournalCorrupt: a claim's count of unsettled keys contradicts the outcomes.
+        """
+        self.in_flight.clear()
+        self.claims.clear()
+        self._planned_size.clear()
+        self.alone = None
+        for seq, source, lo, hi, left in self._connection.execute("SELECT seq, source, lo, hi, left FROM claim"):
+            claim = OpenClaim(seq, source, lo, hi, left)
+            unsettled = self._connection.execute(
+                "SELECT p.ordinal, p.size FROM plan p LEFT JOIN outcome o ON o.ordinal = p.ordinal"
+                " LEFT JOIN straggler s ON s.ordinal = p.ordinal"
+                " WHERE p.ordinal BETWEEN ? AND ? AND o.ordinal IS NULL AND s.ordinal IS NULL",
+                (lo, hi),
+            ).fetchall()
+            if len(unsettled) != left:
+                raise JournalCorrupt(
+                    f"read the claim of ordinals {lo} to {hi}: it says {left} keys are unsettled, found"
+                    f" {len(unsettled)}",
+                    "run `backfillctl journal rebuild`",
+                )
+            self.claims[seq] = claim
+            self._planned_size.update(unsettled)
+            self.in_flight.update(dict.fromkeys((ordinal for ordinal, _ in unsettled), claim))
+        for ordinal, source, size, recoveries in self._connection.execute(
+            "SELECT s.ordinal, s.source, p.size, s.recoveries FROM straggler s"
+            " JOIN plan p ON p.ordinal = s.ordinal WHERE s.state = 'claimed'"
+        ):
+            self.in_flight[ordinal] = self._single(source)
+            self._planned_size[ordinal] = size
+            if recoveries >= RECOVERIES_MAX:
+                self.alone = ordinal
+
+    def apply(self, event: StoredEvent, text: str) -> None:
+        """Fold one event; `text` is its data as stored.
+
+        Raises:
+            JournalCorrupt: the event contradicts those before it, or its kind or version is unknown.
+        """
+        fold = self._folds.get(event.kind)
+        if fold is None or event.version > VERSION:
+            raise JournalCorrupt(
+                f"fold event {event.seq}: kind {event.kind!r} version {event.version} is unknown",
+                "use the version of backfillctl that wrote it, or a later one",
+            )
+        try:
+            fold(event, text)
+            if event.kind not in _UNINDEXED:
+                self._connection.execute(
+                    "INSERT INTO latest (kind, source, seq) VALUES (?, ?, ?)"
+                    " ON CONFLICT (kind, source) DO UPDATE SET seq = excluded.seq",
+                    (event.kind, event.source or 0, event.seq),
+                )
+        except (KeyError, TypeError, IndexError, sqlite3.IntegrityError) as error:
+            raise JournalCorrupt(
+                f"fold event {event.seq} ({event.kind}): it contradicts the events before it ({error!r})",
+                "run `backfillctl journal check`",
+            ) from error
+
+    def mark_projected(self, seq: int) -> None:
+        """Record that every event up to `seq` is folded."""
+        self._connection.execute("UPDATE progress SET projected_seq = ?", (seq,))
+
+    # -- the migration as a whole ---------------------------------------------------------------------------
+
+    def _migration_created(self, event: StoredEvent, _text: str) -> None:
+        self._one(
+            "UPDATE progress SET name = ?, order_name = ?, cutoff = ?, created = ?",
+            (event.data["name"], event.data["order"], event.data["cutoff_us"], event.ts_us),
+        )
+
+    def _cutoff_fixed(self, event: StoredEvent, _text: str) -> None:
+        self._one("UPDATE progress SET cutoff = ?", (event.data["cutoff_us"],))
+
+    def _session_started(self, event: StoredEvent, _text: str) -> None:
+        self._one(
+            "UPDATE progress SET session = ?, session_seq = ?, session_ended_seq = NULL",
+            (event.data["session"], event.seq),
+        )
+
+    def _session_ended(self, event: StoredEvent, _text: str) -> None:
+        self._one("UPDATE progress SET session_ended_seq = ?", (event.seq,))
+
+    def _migration_completed(self, event: StoredEvent, _text: str) -> None:
+        self._one("UPDATE progress SET completed_seq = ?", (event.seq,))
+
+    def _noted(self, event: StoredEvent, _text: str) -> None:
+        if isinstance(event.data, dict) and isinstance(event.data.get("ordinal"), int):
+            self._index_keys(event.seq, [event.data["ordinal"]])
+
+    # -- sources and passes ---------------------------------------------------------------------------------
+
+    def _source_added(self, event: StoredEvent, _text: str) -> None:
+        self._connection.execute(
+            "INSERT INTO source (id, name, identity, closed, proven, excluded, unusable)"
+            " VALUES (?, ?, ?, 0, 0, '{}', 0)",
+            (event.source, event.data["name"], encode(event.data["identity"])),
+        )
+        self._connection.execute("INSERT INTO tally VALUES (?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", (event.source,))
+
+    def _source_closed(self, event: StoredEvent, _text: str) -> None:
+        self._one(
+            "UPDATE source SET closed = 1, closing_proof = ?, proven = ? WHERE id = ?",
+            (event.data["proof"], int(event.data["proven"]), event.source),
+        )
+
+    def _source_reopened(self, event: StoredEvent, _text: str) -> None:
+        self._one(
+            "UPDATE source SET closed = 0, closing_proof = NULL, proven = 0 WHERE id = ?", (event.source,)
+        )
+        self._one("UPDATE progress SET completed_seq = NULL", ())
+
+    def _pass_begun(self, event: StoredEvent, _text: str) -> None:
+        self._connection.execute(
+            "INSERT INTO segment (id, source, pass, kind, state) VALUES (?, ?, ?, ?, 'open')",
+            (event.data["segment"], event.source, event.data["pass"], event.data["kind"]),
+        )
+
+    def _chunk_sealed(self, event: StoredEvent, _text: str) -> None:
+        data = event.data
+        lo, hi = data["lo"], data["lo"] + data["n"] - 1
+        self._one(
+            "UPDATE segment SET lo = coalesce(lo, :lo), hi = :hi, frontier = coalesce(frontier, :lo)"
+            " WHERE id = :segment AND state = 'open'",
+            {"lo": lo, "hi": hi, "segment": data["segment"]},
+        )
+        self._connection.execute(
+            "INSERT INTO chunk (lo, hi, segment, digest, seq) VALUES (?, ?, ?, ?, ?)",
+            (lo, hi, data["segment"], data["sha256"], event.seq),
+        )
+        self._one(
+            "UPDATE tally SET planned_rows = planned_rows + ?, planned_bytes = planned_bytes + ? WHERE source = ?",
+            (data["n"], data["bytes"], event.source),
+        )
+        self._one("UPDATE progress SET planned_hi = ?, completed_seq = NULL", (hi,))
+
+    def _segment_sealed(self, event: StoredEvent, _text: str) -> None:
+        data = event.data
+        self._one("UPDATE segment SET state = 'sealed' WHERE id = ? AND state = 'open'", (data["segment"],))
+        self._one(
+            "UPDATE source SET excluded = ?, unusable = ?, unusable_example = ? WHERE id = ?",
+            (encode(data["excluded"]), data["unusable"], data["unusable_example"], event.source),
+        )
+
+    def _pass_abandoned(self, event: StoredEvent, _text: str) -> None:
+        self._one(
+            "UPDATE segment SET state = 'abandoned' WHERE id = ? AND state = 'open'", (event.data["segment"],)
+        )
+
+    # -- the life of keys -----------------------------------------------------------------------------------
+
+    def _keys_claimed(self, event: StoredEvent, _text: str) -> None:
+        lo, hi = event.data["lo"], event.data["hi"]
+        source = event.source or 0
+        self._one(
+            "UPDATE segment SET frontier = ? WHERE id = ? AND frontier = ? AND hi >= ?",
+            (hi + 1, event.data["segment"], lo, hi),
+        )
+        claim = OpenClaim(event.seq, source, lo, hi, hi - lo + 1)
+        self._connection.execute(
+            "INSERT INTO claim (seq, source, lo, hi, left) VALUES (?, ?, ?, ?, ?)",
+            (claim.seq, source, lo, hi, claim.left),
+        )
+        self.claims[claim.seq] = claim
+        self.in_flight.update(dict.fromkeys(range(lo, hi + 1), claim))
+        self._planned_size.update(
+            self._connection.execute("SELECT ordinal, size FROM plan WHERE ordinal BETWEEN ? AND ?", (lo, hi))
+        )
+
+    def _keys_reclaimed(self, event: StoredEvent, text: str) -> None:
+        ordinals = event.data["ordinals"]
+        rows = self._connection.execute(
+            "SELECT p.ordinal, p.size, s.recoveries FROM json_each(?, '$.ordinals') e"
+            " CROSS JOIN straggler s ON s.ordinal = e.value AND s.state = 'waiting'"
+            " CROSS JOIN plan p ON p.ordinal = e.value",
+            (text,),
+        ).fetchall()
+        if len(rows) != len(ordinals):
+            raise KeyError("a key claimed again that was not waiting")
+        self._set_stragglers(text, "claimed", event.seq)
+        claim = self._single(event.source or 0)
+        for ordinal, size, recoveries in rows:
+            self.in_flight[ordinal] = claim
+            self._planned_size[ordinal] = size
+            if recoveries >= RECOVERIES_MAX:
+                self.alone = ordinal
+        self._index_keys(event.seq, ordinals)
+
+    def _outcomes_recorded(self, event: StoredEvent, text: str) -> None:
+        rows: list[list[Any]] = event.data
+        ordinals = [row[0] for row in rows]
+        codes = Counter([row[1] for row in rows])
+        for code in codes:
+            advance(KeyState.IN_FLIGHT, OUTCOME_OF_CODE[code])
+        planned = [self._planned_size[ordinal] for ordinal in ordinals]
+        for ordinal in self._leave(ordinals):
+            self._connection.execute("DELETE FROM straggler WHERE ordinal = ?", (ordinal,))
+        self._connection.execute(
+            "INSERT INTO outcome (ordinal, code, seq) SELECT value ->> 0, value ->> 1, ? FROM json_each(?)",
+            (event.seq, text),
+        )
+        changed = [
+            (row[2], row[0]) for row, size in zip(rows, planned, strict=True) if row[2] != size and row[1] != "V"
+        ]
+        if changed:
+            self._connection.executemany("UPDATE outcome SET size = ? WHERE ordinal = ?", changed)
+        self._one(
+            "UPDATE tally SET stored = stored + :S, recovered = recovered + :R, present = present + :P,"
+            " skipped = skipped + :K, vanished = vanished + :V, stored_bytes = stored_bytes + :stored_bytes,"
+            " present_bytes = present_bytes + :present_bytes, settled_bytes = settled_bytes + :settled_bytes"
+            " WHERE source = :source",
+            {
+                **{code: codes[code] for code in OUTCOME_OF_CODE},
+                "stored_bytes": sum([row[2] for row in rows if row[1] in {"S", "R"}]),
+                "present_bytes": sum([row[2] for row in rows if row[1] == "P"]),
+                "settled_bytes": sum(planned),
+                "source": event.source,
+            },
+        )
+
+    def _attempt_failed(self, event: StoredEvent, _text: str) -> None:
+        data = event.data
+        if data["ordinal"] not in self.in_flight:
+            raise KeyError("an attempt of a key that is not in flight")
+        self._count_failure(event, data["operation"], data["failure"], data["ordinal"])
+        self._index_keys(event.seq, [data["ordinal"]])
+
+    def _key_parked(self, event: StoredEvent, _text: str) -> None:
+        ordinal, failure = event.data["ordinal"], event.data["failure"]
+        advance(KeyState.IN_FLIGHT, Trigger.PARK)
+        self._leave([ordinal])
+        self._connection.execute(
+            "INSERT INTO straggler (ordinal, source, state, recoveries, failure, seq)"
+            " VALUES (?, ?, 'parked', 0, ?, ?) ON CONFLICT (ordinal) DO UPDATE"
+            " SET state = 'parked', failure = excluded.failure, seq = excluded.seq",
+            (ordinal, event.source, failure, event.seq),
+        )
+        self._count_failure(event, PARK_OPERATION, failure, ordinal)
+        self._index_keys(event.seq, [ordinal])
+
+    def _keys_recovered(self, event: StoredEvent, text: str) -> None:
+        advance(KeyState.IN_FLIGHT, Trigger.RECOVER)
+        self._give_back(event, text, recoveries=1)
+
+    def _keys_released(self, event: StoredEvent, text: str) -> None:
+        advance(KeyState.IN_FLIGHT, Trigger.RELEASE)
+        self._give_back(event, text, recoveries=0)
+
+    def _give_back(self, event: StoredEvent, text: str, *, recoveries: int) -> None:
+        self._leave(event.data["ordinals"])
+        self._connection.execute(
+            "INSERT INTO straggler (ordinal, source, state, recoveries, seq)"
+            " SELECT value, :source, 'waiting', :recoveries, :seq FROM json_each(:data, '$.ordinals') WHERE true"
+            " ON CONFLICT (ordinal) DO UPDATE"
+            " SET state = 'waiting', recoveries = recoveries + excluded.recoveries, seq = excluded.seq",
+            {"source": event.source, "recoveries": recoveries, "seq": event.seq, "data": text},
+        )
+        self._index_keys(event.seq, event.data["ordinals"])
+
+    def _keys_requeued(self, event: StoredEvent, text: str) -> None:
+        advance(KeyState.PARKED, Trigger.REQUEUE)
+        changed = self._connection.execute(
+            "UPDATE straggler SET state = 'waiting', recoveries = 0, failure = NULL, seq = :seq"
+            " WHERE state = 'parked' AND ordinal IN (SELECT value FROM json_each(:data, '$.ordinals'))",
+            {"seq": event.seq, "data": text},
+        ).rowcount
+        if changed != len(event.data["ordinals"]):
+            raise KeyError("a key requeued that was not parked")
+        self._one("UPDATE progress SET completed_seq = NULL", ())
+        self._index_keys(event.seq, event.data["ordinals"])
+
+    # -- shared steps ---------------------------------------------------------------------------------------
+
+    def _leave(self, ordinals: Sequence[int]) -> list[int]:
+        """Take keys out of flight and shrink their claims; return those that were stragglers."""
+        owners = [self.in_flight.pop(ordinal) for ordinal in ordinals]
+        for ordinal in ordinals:
+            del self._planned_size[ordinal]
+        stragglers: list[int] = []
+        for claim, count in Counter(owners).items():
+            if claim.seq == 0:
+                stragglers = [ordinal for ordinal, owner in zip(ordinals, owners, strict=True) if owner.seq == 0]
+                if self.alone in stragglers:
+                    self.alone = None
+                continue
+            claim.left -= count
+            if claim.left:
+                self._connection.execute("UPDATE claim SET left = ? WHERE seq = ?", (claim.left, claim.seq))
+            else:
+                self._connection.execute("DELETE FROM claim WHERE seq = ?", (claim.seq,))
+                del self.claims[claim.seq]
+        return stragglers
+
+    def _single(self, source: int) -> OpenClaim:
+        return self._singles.setdefault(source, OpenClaim(0, source, 0, 0, 0))
+
+    def _set_stragglers(self, text: str, state: str, seq: int) -> None:
+        self._connection.execute(
+            "UPDATE straggler SET state = ?, seq = ?"
+            " WHERE ordinal IN (SELECT value FROM json_each(?, '$.ordinals'))",
+            (state, seq, text),
+        )
+
+    def _count_failure(self, event: StoredEvent, operation: str, failure: str, ordinal: int) -> None:
+        self._connection.execute(
+            "INSERT INTO failure (source, operation, failure, count, example, seq) VALUES (?, ?, ?, 1, ?, ?)"
+            " ON CONFLICT (source, operation, failure) DO UPDATE"
+            " SET count = count + 1, example = excluded.example, seq = excluded.seq",
+            (event.source, operation, failure, ordinal, event.seq),
+        )
+
+    def _index_keys(self, seq: int, ordinals: Iterable[int]) -> None:
+        self._connection.execute(
+            "INSERT INTO key_event (ordinal, seq) SELECT value, ? FROM json_each(?)",
+            (seq, json.dumps(list(ordinals))),
+        )
+
+    def _one(self, statement: str, parameters: Sequence[Any] | dict[str, Any]) -> None:
+        """Execute an UPDATE that must find exactly its row."""
+        if self._connection.execute(statement, parameters).rowcount != 1:
+            raise KeyError("the row to update is not there")
