@@ -151,20 +151,14 @@ def _chain_errors() -> tuple[type[Exception], ...]:
 
 def _refuse(error: Exception) -> NoReturn:
     """Tell `error` in our words; not chained: it may quote what a credential program printed, secrets too."""
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        ConnectionError,
-        CredentialRetrievalError,
-        HTTPClientError,
-    )
+    from botocore import exceptions
 
-    if isinstance(error, (HTTPClientError, ConnectionError)):
+    if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
         problem = f"find S3 credentials: expected their provider to answer, found {type(error).__name__}"
         raise UnreachableError(problem, _HINT) from None
-    if isinstance(error, CredentialRetrievalError):
+    if isinstance(error, exceptions.CredentialRetrievalError):
         found = f"provider {error.kwargs.get('provider', 'unknown')} failed (what it said is withheld)"
-    elif isinstance(error, (BotoCoreError, ClientError, OSError)):
+    elif isinstance(error, (exceptions.BotoCoreError, exceptions.ClientError, OSError)):
         found = " ".join(str(error).split())[:300]
     else:
         found = type(error).__name__

@@ -64,7 +64,7 @@ class AnswerParser:
                 self._parser.feed_data(data)
             else:
                 self._feed_head_only(self._head, data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.complete:
                 raise httpx.RemoteProtocolError(f"the answer is not HTTP/1.1: {error}") from error
             self.keep_alive = False  # data after the end of an answer that announced `Connection: close`
@@ -137,9 +137,9 @@ class AnswerParser:
             self.keep_alive = False
 
     def on_status(self, reason: bytes) -> None:
-        """The status line ended."""
+        """The status line ended, or a part of it did: a reason split between reads comes in pieces."""
         if not self.head_complete:
-            self.reason = reason
+            self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header ended, or one trailer."""
@@ -168,6 +168,7 @@ class AnswerParser:
             return
         if self.status < 200:
             self.headers.clear()
+            self.reason = b""
             return
         self.complete = True
         # llhttp knows only here: it forgets the answer right after. AWS advises a new connection after a 503.
