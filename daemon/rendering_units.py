@@ -177,6 +177,20 @@ def pad(text: str, width: int, *, left: bool = True) -> str:
     return gap + text if left else text + gap
 
 
+def fold(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]:
+    """Return `text` cut where a line of `width` columns ends, behind `first`, then `rest`: every character stays.
+
+    For lines with a key in them: its spaces are part of it.
+    """
+    lines: list[str] = []
+    line, left = first, text
+    while cells(line) + cells(left) > width:
+        piece = _take(left, max(2, width - cells(line)))
+        lines.append(line + piece)
+        line, left = rest, left[len(piece) :]
+    return [*lines, line + left]
+
+
 def wrap(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]:
     """Return `text` broken at spaces into lines of at most `width` columns, behind `first`, then `rest`.
 
@@ -185,17 +199,14 @@ def wrap(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]
     lines: list[str] = []
     line, empty = first, True
     for word in text.split():
-        left = word
-        if not empty and cells(line) + 1 + cells(left) <= width:
-            line = f"{line} {left}"
+        if not empty and cells(line) + 1 + cells(word) <= width:
+            line = f"{line} {word}"
             continue
         if not empty:
             lines.append(line)
             line = rest
-        while cells(line) + cells(left) > width:
-            piece = _take(left, max(1, width - cells(line)))
-            lines.append(line + piece)
-            line, left = rest, left[len(piece) :]
-        line, empty = line + left, False
+        *whole, line = fold(word, width, first=line, rest=rest)
+        lines += whole
+        empty = False
     lines.append(line)
     return lines

@@ -149,3 +149,10 @@ def test_wrapped_text_keeps_to_its_width_and_loses_nothing_but_spaces(text, widt
 
 def test_wrapped_lines_stand_behind_their_indent():
     assert units.wrap("one two three", 9, first="- ", rest="  ") == ["- one two", "  three"]
+
+
+@given(st.text().map(units.shown), st.integers(8, 30))
+def test_folded_text_keeps_to_its_width_and_loses_no_character(text, width):
+    first, *others = units.fold(text, width, first="> ", rest="    ")
+    assert all(units.cells(line) <= width for line in [first, *others])
+    assert first[2:] + "".join(line[4:] for line in others) == text

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from daemon import rendering_units as units
+from daemon.comparing import Finding, FindingKind, VerificationResult
+from daemon.rendering_verification import verification_text
+
+
+def result(**changed):
+    numbers = {
+        "checked": 20_000,
+        "by_md5": 19_990,
+        "by_size": 10,
+        "missing": 0,
+        "differing": 0,
+        "extra": 0,
+        "unsettled": 0,
+        "skipped": 0,
+        "extra_fails": False,
+        "examples": (),
+        "seconds": 12.4,
+    }
+    return VerificationResult(**{**numbers, **changed})
+
+
+def test_a_clean_verification_says_by_what_means_and_that_nothing_is_wrong():
+    assert verification_text(result(), width=120).splitlines() == [
+        "checked 20,000 keys against the listing in 12s: 19,990 right by size and MD5, 10 by size only (no MD5 to compare)",
+        "missing: none",
+        "differing: none",
+        "extra (no row accounts for them; they fail only with --no-extra): none",
+        "no mismatch; exit code 0",
+    ]
+
+
+def test_findings_are_named_escaped_and_counted_beyond_the_examples():
+    examples = (
+        Finding(FindingKind.MISSING, "cas", "ab/\x1b[2Jkey\n", 7, "key"),
+        Finding(FindingKind.DIFFERING, "cas", "żółć", 8, "żółć", "3 bytes, expected 5"),
+        Finding(FindingKind.EXTRA, "cas", "stray", detail="9 bytes"),
+    )
+    text = verification_text(
+        result(missing=13, differing=1, extra=2, unsettled=5, skipped=1, examples=examples), width=80
+    )
+    assert text.splitlines()[2:] == [
+        "missing: 13 objects",
+        "  cas: ab/\\x1b[2Jkey\\n",
+        "  and 12 more: `backfillctl events --kind finding_recorded`",
+        "differing: 1 object",
+        "  cas: żółć (3 bytes, expected 5)",
+        "extra (no row accounts for them; they fail only with --no-extra): 2 objects",
+        "  cas: stray (9 bytes)",
+        "  and 1 more",
+        "not checked: 5 planned keys without a copy yet; `backfillctl status` says why",
+        "not checked: 1 skipped key (s3.existing = skip: what was there was left",
+        "  uncompared)",
+        "mismatch; exit code 4",
+    ]
+
+
+def test_a_long_key_is_shown_whole_on_several_lines():
+    key = "k" * 300
+    text = verification_text(
+        result(missing=1, examples=(Finding(FindingKind.MISSING, "cas", key, 1, key),)), width=80
+    )
+    assert all(units.cells(line) <= 80 for line in text.splitlines())
+    assert key in "".join(line.strip() for line in text.splitlines())
