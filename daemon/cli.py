@@ -11,22 +11,11 @@ import click
 from daemon import __version__
 from daemon.commands import copying, journalling, reading, starting
 from daemon.errors import BackfillError, ConfigError, ExitCode
-from journal.errors import IdentityMismatch, JournalError, JournalFailed, JournalMissing
+from daemon.findings import exit_code_of, gravest
+from journal.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_GRAVEST_FIRST = (
-    ExitCode.FAILED,
-    ExitCode.JOURNAL,
-    ExitCode.REFUSED,
-    ExitCode.USAGE,
-    ExitCode.UNREACHABLE,
-    ExitCode.MISMATCH,
-    ExitCode.PARKED,
-    ExitCode.STOPPED,
-)
-"""Which code several failures together exit with: first what a restart can't mend."""
 
 
 class _Commands(click.Group):
@@ -82,17 +71,6 @@ def main() -> None:
     cli(prog_name="backfillctl")
 
 
-def exit_code_of(failure: BackfillError | JournalError) -> ExitCode:
-    """Return what the process exits with for `failure`."""
-    if isinstance(failure, BackfillError):
-        return failure.exit_code
-    if isinstance(failure, JournalFailed):
-        return ExitCode.FAILED
-    if isinstance(failure, IdentityMismatch | JournalMissing):
-        return ExitCode.USAGE
-    return ExitCode.JOURNAL
-
-
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for one in group.exceptions:
         if isinstance(one, BaseExceptionGroup):
@@ -105,8 +83,7 @@ def _tell(failures: list[BackfillError | JournalError]) -> ExitCode:
     """Print each failure once, its hint after it, and return the gravest exit code."""
     for text in dict.fromkeys(_message(failure) for failure in failures):
         click.echo(text, err=True)
-    codes = {exit_code_of(failure) for failure in failures}
-    return next((code for code in _GRAVEST_FIRST if code in codes), ExitCode.FAILED)
+    return gravest(exit_code_of(failure) for failure in failures)
 
 
 def _message(failure: BackfillError | JournalError) -> str:

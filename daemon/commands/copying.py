@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -63,7 +66,8 @@ def check(
 
     from daemon.checking import check_everything
 
-    ctx.exit(trio.run(check_everything, config, click.echo))
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    ctx.exit(trio.run(functools.partial(check_everything, config, os.environ, click.echo, colour=colour)))
 
 
 @click.command()
@@ -163,8 +167,6 @@ def verify(
 ) -> None:
     """List the bucket and compare it with the journal: every stored or present key, its size and MD5."""
     config = load_config(config_path, _scope(cutoff_timestamp, cache_types))
-    import functools
-
     import trio
 
     from daemon import service
