@@ -101,7 +101,7 @@ class _TreeBuilder:
 
 def _parse(body: bytes, root_name: str) -> _Element:
     builder = _TreeBuilder()
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate("utf-8")  # S3's encoding, whatever the document claims
     parser.buffer_text = True
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from daemon.config import S3Config
     from daemon.credentials import CredentialSource
     from daemon.runtime import RunSync
+    from daemon.signing import Credentials
 
 INLINE_SHA256_BYTES_MAX = 64 * 1024
 """Bodies up to this size are hashed in the event loop: a thread hop costs more."""
@@ -43,8 +44,10 @@ _META: Final = "x-amz-meta-"
 class Bucket:
     """The buckets of one endpoint; every method names the one it means.
 
-    All methods raise `Failure` for whatever is no success, and nothing else of the transport's. Uses of one
-    instance may overlap; it holds no state but addresses and the learnt clock offset.
+    All methods raise `Failure` for whatever is no success, and nothing else of the transport's; they may overlap.
+
+    Attributes:
+        clock_offset_us: what was learnt of the server's clock against ours; requests are signed accordingly.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Bucket:
                 "x-amz-tagging": canonical_query(s3.tags) or None,
             }
         )
+        self._refused: Credentials | None = None
         self.clock_offset_us = 0
 
     async def put(
@@ -199,13 +203,20 @@ class Bucket:
             raise garbled(subject, problem, answer)
         return digest.hexdigest(), size
 
-    async def list_page(self, bucket: str, prefix: str, *, token: str | None) -> tuple[list[ListedObject], str | None]:
+    async def list_page(
+        self, bucket: str, prefix: str, *, token: str | None
+    ) -> tuple[list[ListedObject], str | None]:
         """Return a page of the objects under `prefix`, and the token of the next page (None after the last).
 
         Order is the server's own and no guarantee: SeaweedFS does not list in byte order.
         """
         subject = Subject("LIST", bucket, prefix)
-        parameters = {"list-type": "2", "encoding-type": "url", "max-keys": str(LIST_KEYS_MAX), "prefix": prefix}
+        parameters = {
+            "list-type": "2",
+            "encoding-type": "url",
+            "max-keys": str(LIST_KEYS_MAX),
+            "prefix": prefix,
+        }
         if token is not None:
             parameters["continuation-token"] = token
         exchange = await self._send(subject, [], query=canonical_query(parameters))
@@ -234,8 +245,8 @@ class Bucket:
         return await probe(self, bucket, prefix)
 
     async def refresh_credentials(self) -> None:
-        """Fetch credentials anew, as after an answer of ExpiredToken."""
-        await self._credentials.refresh()
+        """Fetch credentials anew, unless others than those refused last have been found meanwhile."""
+        await self._credentials.refresh(self._refused)
 
     async def _sha256(self, body: bytes) -> str:
         if len(body) <= INLINE_SHA256_BYTES_MAX:
@@ -279,8 +290,7 @@ class Bucket:
             response = await self._transport.handle_async_request(request)
         except httpx.TransportError as exc:
             raise unanswered(exc, subject) from exc
-        secrets = (credentials.secret_key, credentials.token or "", credentials.access_key)
-        return Exchange(subject, response, signed_us, secrets)
+        return Exchange(subject, response, signed_us, credentials)
 
     def _address(self, bucket: str) -> Address:
         address = self._addresses.get(bucket)
@@ -290,19 +300,25 @@ class Bucket:
         return address
 
     def _failed(self, exchange: Exchange, answer: Answer) -> Failure:
-        """Classify `answer`; learn the server's clock from one that calls ours wrong."""
+        """Classify `answer`; learn from it which credentials are refused, or what the server's clock says."""
         failure = classify(answer, exchange.subject, signed_us=exchange.signed_us, secrets=exchange.secrets)
         if failure.kind is FailureClass.CLOCK_SKEW and answer.date_us is not None:
             self.clock_offset_us = answer.date_us - self._clock_us()
+        if failure.kind in {FailureClass.EXPIRED_CREDENTIALS, FailureClass.FORBIDDEN}:
+            self._refused = exchange.credentials
         return failure
 
 
 def _headers(values: Mapping[str, str | None]) -> list[Header]:
-    return [(name.encode("ascii"), value.encode("ascii")) for name, value in values.items() if value is not None]
+    return [
+        (name.encode("ascii"), value.encode("ascii")) for name, value in values.items() if value is not None
+    ]
 
 
 def _metadata_bytes(headers: Mapping[str, str]) -> int:
-    return sum(len(name) - len(_META) + len(value) for name, value in headers.items() if name.startswith(_META))
+    return sum(
+        len(name) - len(_META) + len(value) for name, value in headers.items() if name.startswith(_META)
+    )
 
 
 def _content_length(subject: Subject, answer: Answer) -> int:
@@ -313,4 +329,6 @@ def _content_length(subject: Subject, answer: Answer) -> int:
 
 
 def _changed(subject: Subject, found: str) -> Failure:
-    return Failure(FailureClass.CONFLICT, subject.operation, f"{subject}: found {found}; it changed meanwhile")
+    return Failure(
+        FailureClass.CONFLICT, subject.operation, f"{subject}: found {found}; it changed meanwhile"
+    )

@@ -28,7 +28,11 @@ _BY_CODE = {
         *("InvalidToken", "NotSignedUp", "SignatureDoesNotMatch", "UnauthorizedAccess"),
     ),
     FailureClass.NO_SUCH_BUCKET: ("NoSuchBucket", "InvalidBucketName"),
-    FailureClass.WRONG_REGION: ("PermanentRedirect", "IllegalLocationConstraintException", "IncorrectEndpoint"),
+    FailureClass.WRONG_REGION: (
+        "PermanentRedirect",
+        "IllegalLocationConstraintException",
+        "IncorrectEndpoint",
+    ),
     FailureClass.REDIRECTED: ("TemporaryRedirect", "Redirect"),
     FailureClass.CORRUPTED: ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"),
     FailureClass.TIMEOUT: ("RequestTimeout",),
@@ -190,7 +194,9 @@ def legible_line(text: str, secrets: Sequence[str] = ()) -> str:
     for secret in secrets:
         text = text.replace(secret, "[secret]") if secret else text
     text = _DIGEST.sub("[digest]", " ".join(text.split()))
-    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    text = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
     return text if len(text) <= _LINE_CHARACTERS_MAX else f"{text[:_LINE_CHARACTERS_MAX]}…"
 
 
@@ -217,7 +223,7 @@ def unanswered(error: httpx.TransportError, subject: Subject, *, head_arrived: b
     kind = FailureClass.CONNECTION
     if isinstance(error, httpx.TimeoutException):
         kind = FailureClass.TIMEOUT
-    elif isinstance(error, httpx.LocalProtocolError):
+    elif isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
         kind, answered = FailureClass.REJECTED, True
     elif isinstance(error, httpx.RemoteProtocolError):
         kind, answered = FailureClass.GARBLED, True

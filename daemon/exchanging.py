@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from daemon.classifying import Answer, Subject, garbled, unanswered
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from daemon.signing import Credentials
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Exchange:
@@ -23,13 +26,18 @@ class Exchange:
         subject: what was asked.
         response: as the transport returned it.
         signed_us: the time the request was signed for, microseconds since 1970-01-01 UTC.
-        secrets: what no message may contain.
+        credentials: whose signature it carried.
     """
 
     subject: Subject
     response: httpx.Response
     signed_us: int
-    secrets: tuple[str, ...]
+    credentials: Credentials
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may contain."""
+        return (self.credentials.secret_key, self.credentials.token or "", self.credentials.access_key)
 
     @property
     def status(self) -> int:
@@ -69,10 +77,15 @@ class Exchange:
         """
         stream = self.response.stream
         if not isinstance(stream, httpx.AsyncByteStream):
-            raise TypeError(f"expected a transport that answers with an async stream, found {type(stream).__name__}")
+            raise TypeError(
+                f"expected a transport that answers with an async stream, found {type(stream).__name__}"
+            )
+        iterator = aiter(stream)
         try:
-            yield aiter(stream)
+            yield iterator
         except httpx.TransportError as exc:
             raise unanswered(exc, self.subject, head_arrived=True) from exc
         finally:
+            if isinstance(iterator, AsyncGenerator):  # left unfinished, it would be finalized whenever
+                await iterator.aclose()
             await self.response.aclose()

@@ -37,7 +37,14 @@ class Probed(Protocol):
     """A bucket, as the probe needs it."""
 
     async def put(
-        self, bucket: str, key: str, body: bytes, *, md5: bytes, headers: Mapping[str, str], condition: Condition
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        *,
+        md5: bytes,
+        headers: Mapping[str, str],
+        condition: Condition,
     ) -> PutReceipt:
         """Store `body` under `key` if `condition` holds, else raise PreconditionFailed."""
 

@@ -112,7 +112,9 @@ class Stored:
 
     @property
     def metadata(self) -> dict[str, str]:
-        return {n.removeprefix("x-amz-meta-"): v for n, v in self.headers.items() if n.startswith("x-amz-meta-")}
+        return {
+            n.removeprefix("x-amz-meta-"): v for n, v in self.headers.items() if n.startswith("x-amz-meta-")
+        }
 
 
 @dataclass(frozen=True)
@@ -185,14 +187,20 @@ class FakeS3(httpx.AsyncBaseTransport):
 
     # What tests ask for
 
-    def script(self, fault: Fault, times: int = 1, *, operation: str | None = None, key: str | None = None) -> None:
+    def script(
+        self, fault: Fault, times: int = 1, *, operation: str | None = None, key: str | None = None
+    ) -> None:
         """Let `fault` befall the next `times` requests of that operation and key (None: any)."""
         self._scripted.append(_Scripted(fault, times, operation, key))
 
     def objects(self, bucket: str = "bucket") -> dict[str, bytes]:
         """What is there now, late requests that are due included."""
         self._land()
-        return {key: versions[-1].body for key, versions in self.buckets[bucket].items() if not versions[-1].deleted}
+        return {
+            key: versions[-1].body
+            for key, versions in self.buckets[bucket].items()
+            if not versions[-1].deleted
+        }
 
     def stored(self, key: str, bucket: str = "bucket") -> Stored:
         """The current version under `key`."""
@@ -212,7 +220,9 @@ class FakeS3(httpx.AsyncBaseTransport):
         path, _, query = target.partition("?")
         bucket, key = self._locate(headers["host"], path)
         parameters = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-        operation = "LIST" if request.method == "GET" and parameters.get("list-type") == "2" else request.method
+        operation = (
+            "LIST" if request.method == "GET" and parameters.get("list-type") == "2" else request.method
+        )
         fault = self._fault(operation, key)
         body = await request.aread()
         putting = operation == "PUT"
@@ -242,7 +252,8 @@ class FakeS3(httpx.AsyncBaseTransport):
             if fault.error is not None:
                 raise fault.error("scripted: no answer")
             if fault.truncated:
-                response.stream = _Body(b"<" * 64, truncated=True)
+                assert isinstance(response.stream, _Body)
+                response.stream.truncated = True
             return response
         finally:
             self.in_flight -= putting
@@ -353,19 +364,28 @@ class FakeS3(httpx.AsyncBaseTransport):
             raise _Refusal(400, "AuthorizationHeaderMalformed")
         if region != REGION:
             raise _Refusal(
-                400, "AuthorizationHeaderMalformed", f"the region is wrong; expecting '{REGION}'", Region=REGION
+                400,
+                "AuthorizationHeaderMalformed",
+                f"the region is wrong; expecting '{REGION}'",
+                Region=REGION,
             )
         if access_key not in self.secrets:
             raise _Refusal(403, "InvalidAccessKeyId")
         if access_key in self.expired:
             raise _Refusal(400, "ExpiredToken", "The provided token has expired.")
         signed = fields["SignedHeaders"].split(";")
-        unsigned = {n for n in headers if n.startswith("x-amz-") or n in {"host", "content-md5"}} - set(signed)
+        unsigned = {n for n in headers if n.startswith("x-amz-") or n in {"host", "content-md5"}} - set(
+            signed
+        )
         if unsigned:
-            raise _Refusal(403, "AccessDenied", f"headers present in the request which were not signed: {unsigned}")
-        expected = _signature(method, headers, path, parameters, signed, (day, region), self.secrets[access_key])
+            raise _Refusal(
+                403, "AccessDenied", f"headers present in the request which were not signed: {unsigned}"
+            )
+        expected = _signature(
+            method, headers, path, parameters, signed, (day, region), self.secrets[access_key]
+        )
         if not hmac.compare_digest(expected, fields["Signature"]):
-            raise _Refusal(403, "SignatureDoesNotMatch", f"your secret is not {self.secrets[access_key]}")
+            raise _Refusal(403, "SignatureDoesNotMatch", f"expected {expected} of {access_key}")
         signed_at = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         skew = self._clock() + self.clock_offset_us - round(signed_at.timestamp() * 1e6)
         if abs(skew) > _SKEW_MAX_US or not headers["x-amz-date"].startswith(day):
@@ -378,7 +398,9 @@ class FakeS3(httpx.AsyncBaseTransport):
         there = self._current(bucket, key)
         conditional = {"if-none-match", "if-match"} & set(headers)
         if conditional and self.conditions == "refused":
-            raise _Refusal(501, "NotImplemented", "A header you provided implies functionality not implemented")
+            raise _Refusal(
+                501, "NotImplemented", "A header you provided implies functionality not implemented"
+            )
         if conditional and self.conditions == "atomic":
             if "if-none-match" in headers and there is not None:
                 raise _Refusal(412, "PreconditionFailed")
@@ -425,7 +447,10 @@ class FakeS3(httpx.AsyncBaseTransport):
         if version_id is not None:
             versions = [stored for stored in versions if stored.version_id != version_id]
         elif self.versioned:
-            versions = [*versions, replace(Stored(b"", "", {}), deleted=True, version_id=self._next_version())]
+            versions = [
+                *versions,
+                replace(Stored(b"", "", {}), deleted=True, version_id=self._next_version()),
+            ]
         else:
             versions = []
         self.buckets[bucket][key] = versions
@@ -469,15 +494,15 @@ class FakeS3(httpx.AsyncBaseTransport):
 class _Body(httpx.AsyncByteStream):
     """A body in two parts; a truncated one breaks off after the first."""
 
-    def __init__(self, body: bytes, *, truncated: bool = False) -> None:
+    def __init__(self, body: bytes) -> None:
         self._body = body
-        self._truncated = truncated
+        self.truncated = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         half = len(self._body) // 2
         yield self._body[:half]
         await trio.lowlevel.checkpoint()
-        if self._truncated:
+        if self.truncated:
             raise httpx.RemoteProtocolError("scripted: truncated")
         yield self._body[half:]
 

