@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from daemon.config import Config, load
+from daemon.permissions import grants_sql, iam_policy, iam_policy_json
+
+from .conftest import SMALLEST, WriteConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def config_of(path: Path) -> Config:
+    return load(path, {}, {}, now_us=0)
+
+
+def test_grants_name_the_role_database_schema_and_table(write_config: WriteConfig) -> None:
+    text = SMALLEST.replace('"public.attachments"', '\'public."At""t"\'')
+    text += '[postgres]\ndsn = "postgresql://back%20fill:hunter2@h/app"\n'
+    statements = [line.partition(";")[0] for line in grants_sql(config_of(write_config(text))).splitlines()]
+    assert statements[1:] == [
+        'GRANT CONNECT ON DATABASE "app" TO "back fill"',
+        'GRANT USAGE ON SCHEMA "public" TO "back fill"',
+        'GRANT SELECT ON TABLE "public"."At""t" TO "back fill"',
+        'GRANT pg_read_all_stats TO "back fill"',
+    ]
+
+
+def test_the_policy_allows_objects_under_the_prefix_and_nothing_else(write_config: WriteConfig) -> None:
+    policy = iam_policy(config_of(write_config(SMALLEST + 'prefix = "a*/"\n')))
+    copy, listing, probe = policy["Statement"]
+    assert copy["Action"] == ["s3:PutObject", "s3:GetObject"]
+    assert copy["Resource"] == ["arn:aws:s3:::blobs/a${*}/*"]
+    assert (listing["Action"], listing["Resource"]) == ("s3:ListBucket", ["arn:aws:s3:::blobs"])
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": ["a${*}/*"]}}
+    assert probe["Resource"] == ["arn:aws:s3:::blobs/a${*}/.backfill-probe"]
+
+
+def test_the_policy_grows_with_tags_and_kms(write_config: WriteConfig) -> None:
+    text = SMALLEST.replace(
+        'bucket = "blobs"',
+        'bucket = "blobs"\nsse = "aws:kms"\nkms_key_id = "arn:aws:kms:x:1:key/2"\ntags = {a = "b"}',
+    )
+    statements = iam_policy(config_of(write_config(text)))["Statement"]
+    assert "s3:PutObjectTagging" in statements[0]["Action"]
+    assert statements[3]["Resource"] == "arn:aws:kms:x:1:key/2"
+
+
+def test_the_policy_as_text_is_the_policy(smallest: Path) -> None:
+    config = config_of(smallest)
+    assert json.loads(iam_policy_json(config)) == iam_policy(config)
