@@ -153,6 +153,10 @@ class Connection:
             return
         if upload.failure is not None:
             raise upload.failure
+        if isinstance(failure, httpx.ReadError) and not upload.ended:
+            raise httpx.WriteError(
+                "the server closed the connection before the request was sent whole"
+            ) from failure
         if failure is not None:
             raise failure
         if upload.reading.cancelled_caught:
