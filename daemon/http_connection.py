@@ -130,37 +130,37 @@ class Connection:
             await self._read_refusal(timeouts)
 
     async def _send_while_reading(self, request: WireRequest, timeouts: Timeouts) -> None:
-        parser = self.parser
         upload = _Upload()
-        failure: httpx.TransportError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_pieces, request, timeouts, upload)
-            with upload.reading:
-                try:
-                    while not parser.head_complete:
-                        await self._receive()
-                        if upload.ended:
-                            upload.reading.deadline = trio.current_time() + timeouts.read
-                except httpx.TransportError as error:
-                    failure = error
+            failure = await self._read_beside(upload, timeouts)
             refused_early = self._refused() and (upload.failure is not None or not upload.ended)
             if refused_early:
                 # Before the upload is cancelled: a TLS stream whose writer was cancelled can't be read.
                 await self._read_refusal(timeouts)
             if refused_early or failure is not None:
                 nursery.cancel_scope.cancel()
-        if refused_early:
-            return
-        if upload.failure is not None:
-            raise upload.failure
-        if isinstance(failure, httpx.ReadError) and not upload.ended:
-            raise httpx.WriteError(
-                "the server closed the connection before the request was sent whole"
-            ) from failure
-        if failure is not None:
-            raise failure
-        if upload.reading.cancelled_caught:
-            raise _silent(timeouts.read)
+        error = None if refused_early else upload.failure or failure
+        if error is not None:
+            raise error
+
+    async def _read_beside(self, upload: _Upload, timeouts: Timeouts) -> httpx.TransportError | None:
+        """Read until the answer's head is complete; return what goes wrong, so that the upload can end first."""
+        with upload.reading:
+            try:
+                while not self.parser.head_complete:
+                    await self._receive()
+                    if upload.ended:
+                        upload.reading.deadline = trio.current_time() + timeouts.read
+            except httpx.ReadError as error:
+                if upload.ended:
+                    return error
+                failure = httpx.WriteError("the server closed the connection before it had the whole request")
+                failure.__cause__ = error
+                return failure
+            except httpx.TransportError as error:
+                return error
+        return _silent(timeouts.read) if upload.reading.cancelled_caught else None
 
     async def _send_pieces(self, request: WireRequest, timeouts: Timeouts, upload: _Upload) -> None:
         """Send head and body; note what goes wrong in `upload`, so that an answer can still be read."""
