@@ -1,0 +1,351 @@
+"""What backfillctl asks of PostgreSQL: describe a table, sweep and scan it for planning, fetch its values.
+
+Planning reads survive a lost server by themselves: they are repeated with backoff until it has been silent for
+`give_up_after`. A fetch does not wait: its caller decides, since it knows what else is going on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from daemon import catalogue
+from daemon.catalogue import Writers
+from daemon.describing import Session, describe, null_keys_error
+from daemon.errors import SourceUnfitError, UnreachableError
+from daemon.retrying import Failure, FailureClass, backoff
+from daemon.row_queries import Relation, RowQueries, sort_out, unindexed_scans
+from daemon.rows import Exclusions, FetchedRow, ServerFacts, SweptRange, SweptRow, TableFacts, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from random import Random
+
+    from daemon.config import SourceConfig
+
+T = TypeVar("T")
+
+ALONE_ATTEMPTS_MAX = 3
+"""How often a single key's fetch is repeated here after the server cancelled it."""
+_CROWDED = {FailureClass.TIMEOUT, FailureClass.CONFLICT}
+
+
+class PostgresSource:
+    """A PostgreSQL server as the source of a migration."""
+
+    def __init__(
+        self, planning: Session, fetching: Sequence[Session], *, give_up_after: float, random: Random
+    ) -> None:
+        """Read through `planning` for short statements and `fetching` for values and scans.
+
+        Args:
+            planning: shared by callers, one statement at a time.
+            fetching: lent to one caller at a time.
+            give_up_after: seconds of silence that a planning read bears.
+            random: source of backoff jitter.
+        """
+        self._planning = planning
+        self._fetching = tuple(fetching)
+        self._idle = deque(fetching)
+        self._lent = trio.Semaphore(len(fetching))
+        self._give_up_after = give_up_after
+        self._random = random
+        self._utf8: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"PostgresSource({self._planning.where})"
+
+    async def server(self) -> ServerFacts:
+        """Return which server answers, and its clock.
+
+        Raises:
+            UnreachableError: silent for `give_up_after`.
+        """
+        (row,) = await self._patiently(lambda: self._planning.fetch(catalogue.SERVER, operation="IDENTIFY"))
+        return ServerFacts(*row)
+
+    async def describe(self, spec: SourceConfig) -> TableFacts:
+        """Look the source's table up and judge it.
+
+        Raises:
+            SourceUnfitError: lists everything that keeps the source from being migrated.
+            RefusedError: the same, where all that is missing are rights.
+            UnreachableError: silent for `give_up_after`.
+        """
+        return await self._patiently(lambda: describe(self._planning, spec))
+
+    async def check_fetch_plan(self, spec: SourceConfig, facts: TableFacts) -> None:
+        """See by EXPLAIN that values are fetched through an index.
+
+        Raises:
+            SourceUnfitError: PostgreSQL would read the whole table for each batch.
+        """
+        queries = await self._queries(spec, facts)
+        # Pruning would leave no partition in the plan: the sample's key belongs to none.
+        unpruned = {"enable_partition_pruning": "off"}
+
+        async def explain() -> list[Any]:
+            async with self._lend() as session:
+                return await session.fetch(
+                    f"EXPLAIN (FORMAT JSON) {queries.fetch()}",
+                    *queries.sample_arguments(),
+                    operation="EXPLAIN",
+                    local=unpruned,
+                )
+
+        ((plan,),) = await self._patiently(explain)
+        scans = unindexed_scans(json.loads(plan))
+        if scans:
+            raise SourceUnfitError(
+                f'source "{spec.name}" ({queries.table.sql}): no index serves to fetch rows by {", ".join(spec.key)}; '
+                f"the plan has {', '.join(scans)}",
+                "create an index on the key, or plan with --allow-seqscan and bear one table scan per batch of keys",
+            )
+
+    async def sweep_range(
+        self,
+        spec: SourceConfig,
+        facts: TableFacts,
+        *,
+        relation: int,
+        first_block: int,
+        next_block: int | None,
+        cutoff_us: int,
+    ) -> SweptRange:
+        """Read the planning columns of the blocks from `first_block` up to `next_block` of one heap.
+
+        A range that the server cancels (statement_timeout, recovery conflict) is read in halves. A heap that is
+        no more yields nothing, under the filenode 0.
+
+        Raises:
+            SourceUnfitError: a key holds a NULL, or the row can't be read as configured.
+            RefusedError: a right is missing.
+            UnreachableError: silent, or crowded out, for `give_up_after`.
+        """
+        queries = await self._queries(spec, facts)
+        arguments = [cutoff_us] if queries.dated else []
+        return await self._patiently(
+            lambda: self._sweep(queries, relation, first_block, next_block, arguments)
+        )
+
+    @asynccontextmanager
+    async def scan(
+        self, spec: SourceConfig, facts: TableFacts, *, cutoff_us: int
+    ) -> AsyncIterator[AsyncIterator[tuple[list[SweptRow], Exclusions, int]]]:
+        """Read the planning columns of the whole source in one REPEATABLE READ, READ ONLY snapshot.
+
+        Yields batches of rows, exclusions and the number of rows seen, excluded ones included. The snapshot is
+        taken when the context is entered.
+
+        Raises:
+            Failure: the snapshot is lost (connection, recovery conflict); only a new scan helps.
+            SourceUnfitError: a key holds a NULL, or a row can't be read as configured.
+        """
+        queries = await self._queries(spec, facts)
+        arguments = [cutoff_us] if queries.dated else []
+        async with (
+            self._lend() as session,
+            session.scan(queries.scan(), *arguments, operation="SCAN") as batches,
+        ):
+            yield self._sorted_out(queries, batches)
+
+    async def writers_before(self, cutoff_us: int) -> Writers:
+        """Return what could still add rows dated before `cutoff_us`.
+
+        Running transactions are read first and prepared ones after, in a later statement: one that is prepared
+        in between is seen at least once.
+        """
+
+        async def look() -> Writers:
+            ours = [session.backend_pid for session in (self._planning, *self._fetching)]
+            (row,) = await self._planning.fetch(catalogue.WRITERS, cutoff_us, ours, operation="WATCH")
+            now_us, in_recovery, replay_us, reads_all_stats, pids = row
+            # On a standby the view says nothing of prepared transactions of the primary either.
+            prepared = await self._planning.fetch(catalogue.PREPARED, operation="WATCH")
+            return Writers(
+                now_us=now_us,
+                visible=reads_all_stats and not in_recovery,
+                pids=tuple(pids),
+                prepared=tuple(gid for (gid,) in prepared),
+                in_recovery=in_recovery,
+                replay_us=replay_us,
+            )
+
+        return await self._patiently(look)
+
+    async def fetch(
+        self, spec: SourceConfig, facts: TableFacts, wanted: Sequence[Wanted]
+    ) -> list[FetchedRow]:
+        """Return the rows of `wanted` that still exist, in any order.
+
+        A row whose value has become NULL is absent too, unless `null_value` is "empty". A batch that the server
+        cancels is read in halves, down to single keys.
+
+        Raises:
+            Failure: with operation FETCH; `answered` says whether the server did.
+            RefusedError, SourceUnfitError: a right, the table or a column is gone.
+        """
+        queries = await self._queries(spec, facts)
+        rows: list[FetchedRow] = []
+        waiting = [(list(wanted), 1)] if wanted else []
+        async with self._lend() as session:
+            while waiting:
+                batch, attempt = waiting.pop()
+                try:
+                    rows += await self._fetch_batch(session, queries, batch)
+                except Failure as failure:
+                    if not (failure.answered and failure.kind in _CROWDED):
+                        raise
+                    if len(batch) > 1:
+                        half = len(batch) // 2
+                        waiting += [(batch[half:], 1), (batch[:half], 1)]
+                    elif attempt < ALONE_ATTEMPTS_MAX:
+                        await trio.sleep(backoff(attempt, self._random.random()))
+                        waiting.append((batch, attempt + 1))
+                    else:
+                        raise
+        return rows
+
+    async def _fetch_batch(
+        self, session: Session, queries: RowQueries, batch: Sequence[Wanted]
+    ) -> list[FetchedRow]:
+        arguments = queries.fetch_arguments([key.row_key for key in batch], [key.reserved for key in batch])
+        found = await session.fetch(queries.fetch(), *arguments, operation="FETCH")
+        empty_for_null = queries.spec.null_value == "empty"
+        names = queries.spec.metadata
+        rows: dict[str, FetchedRow] = {}
+        asked = {key.row_key for key in batch}
+        for row_key, size, value, created_at, *texts in found:
+            if row_key in rows or row_key not in asked:
+                problem = (
+                    "more than one row has this key" if row_key in rows else "the server answered another key"
+                )
+                raise Failure(FailureClass.UNSUITABLE_VALUE, "FETCH", f"fetch of {row_key!r}: {problem}")
+            if size is None and not empty_for_null:
+                continue
+            metadata = {name: text for name, text in zip(names, texts, strict=True) if text is not None}
+            content = b"" if size is None else value
+            rows[row_key] = FetchedRow(row_key, size or 0, content, created_at, metadata)
+        return list(rows.values())
+
+    async def _sweep(
+        self,
+        queries: RowQueries,
+        relation: int,
+        first_block: int,
+        next_block: int | None,
+        arguments: list[int],
+    ) -> SweptRange:
+        named = await self._planning.fetch(_NAME_OF, relation, operation="SWEEP")
+        if not named:
+            return SweptRange(relation, 0, first_block, next_block, 0, [], Exclusions())
+        schema, name, blocks = named[0]
+        bounds = [(first_block, 0)] if next_block is None else [(first_block, 0), (next_block, 0)]
+        statement = queries.sweep(Relation(schema, name), bounded=next_block is not None)
+        try:
+            found = await self._planning.fetch(statement, *bounds, *arguments, operation="SWEEP")
+        except Failure as failure:
+            last = blocks if next_block is None else next_block
+            if not (failure.answered and failure.kind in _CROWDED) or last - first_block < 2:
+                raise
+            middle = (first_block + last) // 2
+            left = await self._sweep(queries, relation, first_block, middle, arguments)
+            right = await self._sweep(queries, relation, middle, next_block, arguments)
+            return _joined(left, right)
+        filenode = found[0][0] or 0
+        planning_rows = [row[1:] for row in found if row[1] is not None]
+        kept, excluded, null_keys = sort_out(planning_rows)
+        if null_keys:
+            raise null_keys_error(null_keys, queries)
+        return SweptRange(relation, filenode, first_block, next_block, len(planning_rows), kept, excluded)
+
+    async def _sorted_out(
+        self, queries: RowQueries, batches: AsyncIterator[list[Any]]
+    ) -> AsyncIterator[tuple[list[SweptRow], Exclusions, int]]:
+        try:
+            async for batch in batches:
+                kept, excluded, null_keys = sort_out(batch)
+                if null_keys:
+                    raise null_keys_error(null_keys, queries)
+                yield kept, excluded, len(batch)
+        except Failure as failure:
+            if failure.kind is FailureClass.UNSUITABLE_VALUE:
+                raise _unreadable(failure) from failure
+            raise
+
+    async def _queries(self, spec: SourceConfig, facts: TableFacts) -> RowQueries:
+        if self._utf8 is None:
+            encoding = await self._patiently(
+                lambda: self._planning.value(
+                    "SELECT current_setting('server_encoding')", operation="IDENTIFY"
+                )
+            )
+            self._utf8 = encoding == "UTF8"
+        return RowQueries(spec, facts, self._utf8)
+
+    @asynccontextmanager
+    async def _lend(self) -> AsyncIterator[Session]:
+        async with self._lent:
+            session = self._idle.pop()
+            try:
+                yield session
+            finally:
+                self._idle.append(session)
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a read that fails for reasons that pass, until they have lasted `give_up_after`."""
+        begun = trio.current_time()
+        failures = 0
+        while True:
+            try:
+                return await attempt()
+            except Failure as failure:
+                if failure.kind is FailureClass.UNSUITABLE_VALUE:
+                    raise _unreadable(failure) from failure
+                failures += 1
+                if trio.current_time() - begun >= self._give_up_after:
+                    raise UnreachableError(
+                        f"{failure.message}; given up after {self._give_up_after:g} s and {failures} attempts",
+                        "check that the server runs; raise postgres.statement_timeout if statements are cancelled",
+                    ) from failure
+                await trio.sleep(backoff(failures, self._random.random()))
+
+
+_NAME_OF = """
+SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid) / current_setting('block_size')::int
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1"""
+
+
+def _joined(left: SweptRange, right: SweptRange) -> SweptRange:
+    """Return two neighbouring ranges as one.
+
+    Raises:
+        Failure: the heap was rewritten in between, so that the halves don't fit together.
+    """
+    if left.filenode != right.filenode:
+        raise Failure(
+            FailureClass.CONFLICT, "SWEEP", f"sweep of relation {left.relation}: it was rewritten meanwhile"
+        )
+    excluded = Exclusions()
+    excluded.add(left.excluded)
+    excluded.add(right.excluded)
+    return SweptRange(
+        left.relation,
+        left.filenode,
+        left.first_block,
+        right.next_block,
+        left.seen + right.seen,
+        left.rows + right.rows,
+        excluded,
+    )
+
+
+def _unreadable(failure: Failure) -> SourceUnfitError:
+    return SourceUnfitError(
+        f"{failure.message}: a row can't be read as configured",
+        "mend the row, or leave it out through source.where",
+    )

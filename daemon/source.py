@@ -1,0 +1,346 @@
+"""PostgreSQL sessions: the only module that knows asyncpg and trio-asyncio.
+
+No pool of the driver's: cancelling a pooled query while the server hangs never returns. Each session is one
+dedicated connection, opened when first needed and terminated on any cancellation or doubt; a statement that was
+cancelled may still have been executed, which is harmless to a session that only reads.
+
+No exception of the driver's leaves this module: `translated` turns each into a `Failure` (another attempt may
+help) or a `BackfillError` (none will).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+import trio
+import trio_asyncio
+
+from daemon.conninfo import ConnectionTarget, connection_target
+from daemon.errors import ConfigError, UnreachableError
+from daemon.reading import PostgresSource
+from daemon.retrying import Failure
+from daemon.row_queries import quoted
+from daemon.rows import INFINITY_US, MINUS_INFINITY_US
+from daemon.server_errors import pooled, refused_connection, translated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from random import Random
+
+    from daemon.config import PostgresConfig
+
+__all__ = ["PostgresSource", "open_source"]
+
+T = TypeVar("T")
+
+SCAN_BATCH_ROWS = 5_000
+"""Rows per cursor fetch: the fastest way of reading measured, level with COPY."""
+COMMAND_GRACE_SECONDS = 5.0
+"""How much longer than statement_timeout we wait for the server to say so itself."""
+CLOSE_SECONDS = 0.5
+"""What a polite goodbye may take; a frozen server gets none."""
+IDLE_IN_TRANSACTION_SECONDS = 60.0
+"""How long a scan's consumer may dwell on one batch."""
+POOLER_PROBE_ROUNDS = 3
+POOLER_PROBE_SECONDS = 5.0
+
+EPOCH_2000_US = 946_684_800_000_000
+"""2000-01-01, from which PostgreSQL counts, in microseconds since 1970-01-01 UTC."""
+
+_SETTINGS = {
+    "default_transaction_read_only": "on",
+    "row_security": "off",
+    "search_path": "",
+    "timezone": "UTC",
+    "datestyle": "ISO, YMD",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "plan_cache_mode": "force_custom_plan",
+    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS * 1000:.0f}",
+}
+FETCH_SETTINGS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""A fetch goes by the key's index or not at all: a stale estimate must not read someone's production table."""
+
+
+@contextlib.asynccontextmanager
+async def open_source(
+    postgres: PostgresConfig, *, migration: str, give_up_after: float, random: Random
+) -> AsyncIterator[PostgresSource]:
+    """Connect once, to see that it works, and yield the source; at most `postgres.connections` at a time.
+
+    Args:
+        postgres: how to connect; PG*, ~/.pgpass and service files add what its DSN leaves out.
+        migration: shown in the server's pg_stat_activity, as application_name.
+        give_up_after: seconds that planning reads wait out a lost server. The first connection waits for
+            nothing, and a fetch leaves that to its caller.
+        random: source of backoff jitter.
+
+    Raises:
+        ConfigError: the DSN or a variable is malformed or can't be honoured.
+        RefusedError: wrong password, no such database, TLS refused, a pooler in transaction mode.
+        UnreachableError: nothing answers there.
+    """
+    target = connection_target(postgres.dsn, os.environ, Path.home())
+    raised: BaseException | None = None
+    # trio-asyncio would wrap whatever leaves its loop in two groups; it is raised outside instead, as it was.
+    async with trio_asyncio.open_loop() as loop:
+        loop.set_default_executor(_AbandoningExecutor())
+        settings = {
+            **_SETTINGS,
+            "statement_timeout": f"{postgres.statement_timeout * 1000:.0f}",
+            "lock_timeout": f"{postgres.lock_timeout * 1000:.0f}",
+        }
+        command_timeout = postgres.statement_timeout + COMMAND_GRACE_SECONDS
+
+        def session(extra: Mapping[str, str]) -> Session:
+            return Session(loop, target, {**settings, **extra}, migration, command_timeout)
+
+        planning = session({})
+        fetching = [session(FETCH_SETTINGS) for _ in range(max(1, postgres.connections - 1))]
+        try:
+            await _first_contact(planning, fetching[0], target)
+            yield PostgresSource(planning, fetching, give_up_after=give_up_after, random=random)
+        except BaseException as error:  # noqa: BLE001 -- raised again below
+            raised = error
+        finally:
+            for open_session in [planning, *fetching]:
+                await open_session.close()
+    if raised is not None:
+        raise raised
+
+
+class _AbandoningExecutor(trio_asyncio.TrioExecutor):  # type: ignore[misc]  # untyped base
+    """Runs name resolution, which may hang, in a thread that a cancellation leaves behind."""
+
+    async def submit(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await trio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
+
+
+class Session:
+    """One dedicated connection; trio-flavoured outside, asyncio inside. One task at a time runs a statement."""
+
+    def __init__(
+        self,
+        loop: trio_asyncio.TrioEventLoop,
+        target: ConnectionTarget,
+        settings: Mapping[str, str],
+        migration: str,
+        command_timeout: float,
+    ) -> None:
+        self._loop = loop
+        self._target = target
+        self._settings = settings
+        self._application_name = target.application_name or f"backfillctl {migration}"
+        self._command_timeout = command_timeout
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._lock = trio.Lock()
+        self.backend_pid = 0
+
+    def __repr__(self) -> str:
+        return f"Session({self._target.where}, {'open' if self._connection else 'closed'})"
+
+    @property
+    def where(self) -> str:
+        """Which server, for messages."""
+        return self._target.where
+
+    @property
+    def handshake_pid(self) -> int:
+        """The backend's process id as the handshake told it; 0 while closed."""
+        return 0 if self._connection is None else self._connection.get_server_pid()
+
+    async def fetch(
+        self, sql: str, *arguments: Any, operation: str, local: Mapping[str, str] | None = None
+    ) -> list[Any]:
+        """Run one statement and return its rows, indexable by number and name.
+
+        Args:
+            sql: the statement; $1 and so on stand for `arguments`.
+            arguments: timestamps as microseconds since 1970, tids as (block, offset).
+            operation: named in failures.
+            local: settings for this statement alone.
+
+        Raises:
+            Failure: another attempt may help, or this row can't be read (UNSUITABLE_VALUE).
+            RefusedError, SourceUnfitError, ConfigError: none will.
+        """
+
+        async def run(connection: asyncpg.Connection[asyncpg.Record]) -> list[Any]:
+            if not local:
+                return list(await connection.fetch(sql, *arguments))
+            async with connection.transaction(readonly=True):
+                await connection.execute(_set(local, scope="LOCAL"))
+                return list(await connection.fetch(sql, *arguments))
+
+        return await self._run(run, operation)
+
+    async def value(self, sql: str, *arguments: Any, operation: str) -> Any:
+        """Run one statement and return its first row's first column."""
+        return (await self.fetch(sql, *arguments, operation=operation))[0][0]
+
+    @contextlib.asynccontextmanager
+    async def scan(
+        self, sql: str, *arguments: Any, operation: str
+    ) -> AsyncIterator[AsyncIterator[list[Any]]]:
+        """Open a cursor in one REPEATABLE READ, READ ONLY snapshot and yield its batches of SCAN_BATCH_ROWS.
+
+        Raises:
+            Failure, BackfillError: as `fetch`; the snapshot is lost then.
+        """
+
+        async def begin(connection: asyncpg.Connection[asyncpg.Record]) -> tuple[Any, Any]:
+            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+            await transaction.start()
+            await connection.execute(_set(dict.fromkeys(FETCH_SETTINGS, "on"), scope="LOCAL"))
+            return transaction, await connection.cursor(sql, *arguments)
+
+        transaction, cursor = await self._run(begin, operation)
+
+        async def batches() -> AsyncIterator[list[Any]]:
+            while batch := await self._run(lambda _: cursor.fetch(SCAN_BATCH_ROWS), operation):
+                yield batch
+
+        try:
+            yield batches()
+            await self._run(lambda _: transaction.rollback(), operation)
+        except BaseException:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        """Terminate the connection at once; the next statement opens another."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def close(self) -> None:
+        """Say goodbye if that is quick, then terminate; a cancellation or a frozen server does not delay it."""
+        connection = self._connection
+        if connection is not None and not connection.is_closed():
+            with trio.move_on_after(CLOSE_SECONDS):
+                # One that was lost already needs no goodbye.
+                with contextlib.suppress(*_DRIVER_ERRORS):
+                    await self._loop.run_aio_coroutine(connection.close(timeout=CLOSE_SECONDS))
+        self.drop()
+
+    async def _run(
+        self, statement: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[T]], operation: str
+    ) -> T:
+        async with self._lock:
+            try:
+                return await self._loop.run_aio_coroutine(self._guarded(statement))  # type: ignore[no-any-return]
+            except _DRIVER_ERRORS as error:
+                raise translated(error, operation, self.where) from error
+
+    async def _guarded(self, statement: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[T]]) -> T:
+        """Run on the asyncio side; leave no connection behind whose state is in doubt."""
+        try:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = None
+                await self._open()
+            assert self._connection is not None
+            return await statement(self._connection)
+        except asyncpg.PostgresError:
+            # The server answered and goes on, unless the connection or a transaction ended with the answer.
+            if self._connection is not None and (
+                self._connection.is_closed() or self._connection.is_in_transaction()
+            ):
+                self.drop()
+            raise
+        except BaseException:
+            self.drop()
+            raise
+
+    async def _open(self) -> None:
+        options: dict[str, Any] = {"ssl": ssl.create_default_context()} if self._target.system_roots else {}
+        try:
+            self._connection = await asyncpg.connect(
+                self._target.dsn,
+                timeout=self._target.timeout,
+                command_timeout=self._command_timeout,
+                server_settings={**self._target.server_settings, "application_name": self._application_name},
+                **options,
+            )
+        except asyncpg.ClientConfigurationError as error:
+            problem = f"postgres: {error.args[0]}"
+            raise ConfigError([problem], "correct postgres.dsn or the PG* variables") from None
+        except _CONNECT_ERRORS as error:
+            raise refused_connection(error, self.where) or error from None
+        connection = self._connection
+        # By SET and not as startup parameters, which pgbouncer would refuse.
+        await connection.execute(_set(self._settings, scope="SESSION"))
+        # The default codec makes infinity a naive datetime and overflows past year 9999.
+        await connection.set_type_codec(
+            "timestamptz", schema="pg_catalog", format="tuple", encoder=_encoded, decoder=_decoded
+        )
+        self.backend_pid = await connection.fetchval("SELECT pg_backend_pid()")
+
+
+def _encoded(instant_us: int) -> tuple[int]:
+    if instant_us in {INFINITY_US, MINUS_INFINITY_US}:
+        return (instant_us,)
+    return (instant_us - EPOCH_2000_US,)
+
+
+def _decoded(instant: tuple[int]) -> int:
+    (since_2000,) = instant
+    if since_2000 in {INFINITY_US, MINUS_INFINITY_US}:
+        return since_2000
+    return since_2000 + EPOCH_2000_US
+
+
+def _set(settings: Mapping[str, str], *, scope: str) -> str:
+    statements = []
+    for name, value in settings.items():
+        text = value.replace("'", "''")
+        statements.append(f"SET {scope} {quoted(name)} = '{text}'")
+    return "; ".join(statements)
+
+
+_DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncio.CancelledError,  # only if the loop itself is ending: trio's cancellation comes as trio.Cancelled
+    OSError,  # TimeoutError included
+    UnicodeDecodeError,
+)
+_CONNECT_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError)
+
+
+async def _first_contact(first: Session, second: Session, target: ConnectionTarget) -> None:
+    """Connect once, and refuse a pooler in transaction mode.
+
+    A pooler shows in the process id of the handshake, which it makes up. Then two sessions each set a mark of
+    their own and look at it again: in session mode both find their own, in transaction mode one finds the
+    other's or none. The pooler prefers the backend used last, which is what makes the marks meet.
+    """
+    try:
+        if await first.value("SELECT pg_backend_pid()", operation="CONNECT") == first.handshake_pid:
+            return
+        for round_number in range(POOLER_PROBE_ROUNDS):
+            marks = {session: f"{round_number} {id(session)}" for session in (first, second)}
+            with trio.move_on_after(POOLER_PROBE_SECONDS):
+                for session, mark in marks.items():
+                    await session.value(
+                        "SELECT set_config('backfillctl.mark', $1, false)", mark, operation="CONNECT"
+                    )
+                for session, mark in marks.items():
+                    found = await session.value(
+                        "SELECT current_setting('backfillctl.mark', true)", operation="CONNECT"
+                    )
+                    if found != mark:
+                        raise pooled(target.where)
+    except Failure as failure:
+        raise UnreachableError(
+            failure.message,
+            "check host and port in postgres.dsn, and that the server runs and accepts connections",
+        ) from failure
