@@ -9,7 +9,7 @@ from daemon.checking_postgres import check_postgres
 from daemon.checking_s3 import check_s3
 from daemon.findings import Finding, finding_lines, gravest
 from daemon.permissions import grants_sql, iam_policy_json
-from daemon.runtime import wall_clock_us
+from daemon.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +31,7 @@ async def check_everything(
         write: takes each line as soon as it is known.
         colour: mark lines green, yellow and red.
     """
+    runtime = Runtime()
     findings: list[Finding] = []
     named = [
         text for source in config.sources for text in (f"source {source.name}", f"bucket {source.bucket}")
@@ -42,7 +43,7 @@ async def check_everything(
         write(finding_lines(finding, subject_width=width, colour=colour))
 
     check_journal(config.migration.journal, report)
-    await check_postgres(config, report)
-    await check_s3(config, env, report, clock_us=wall_clock_us)
+    await check_postgres(config, report, runtime=runtime)
+    await check_s3(config, env, report, clock_us=runtime.now_us)
     write(f"\n{grants_sql(config)}\n\n{iam_policy_json(config)}")
     return gravest(finding.exit_code for finding in findings)

@@ -7,7 +7,7 @@ fields through a base wherever the two agree.
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path  # noqa: TC003 -- pydantic reads annotations at run time
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
