@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, unquote
+
+if TYPE_CHECKING:
+    from daemon.config import SourceConfig
 
 OBJECT_KEY_BYTES_MAX = 1024
 """Longest object key in UTF-8 bytes (Amazon S3 User Guide, "Naming Amazon S3 objects")."""
@@ -25,14 +28,19 @@ class Layout:
         prefix: put in front as it is; usually ends in '/'.
         kind: "flat", or "tiered": `ab/cd/ef/abcdef…`, cut by characters.
         reverse: the row key is spelled backwards, which spreads keys that count upwards.
-        composite: the row key is a JSON array of texts as PostgreSQL's json_build_array writes it; each part
-            is percent-encoded, '/' joins them.
+        composite: the row key is a JSON array of texts as PostgreSQL's array_to_json writes it, without
+            blanks; each part is percent-encoded, '/' joins them.
     """
 
     prefix: str = ""
     kind: Literal["flat", "tiered"] = "flat"
     reverse: bool = False
     composite: bool = False
+
+
+def layout_of(spec: SourceConfig) -> Layout:
+    """Return the layout that the configuration gives a source."""
+    return Layout(spec.prefix, spec.layout, spec.reverse_key, composite=len(spec.key) > 1)
 
 
 def object_key(layout: Layout, row_key: str) -> str:
@@ -145,4 +153,4 @@ def _inverse(layout: Layout, key: str) -> str | None:
     parts = [unquote(part, errors="strict") for part in name.split("/")]
     if layout.reverse:
         parts = [part[::-1] for part in reversed(parts)]
-    return json.dumps(parts, ensure_ascii=False)
+    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from daemon.errors import ConfigError, SourceUnfitError
+from daemon.settings_values import timestamp_text
 from journal.lifecycle import KeyState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from daemon.config import SourceConfig
     from daemon.rows import Exclusions
     from journal.entries import Known
 
@@ -93,7 +96,7 @@ class Writers(Protocol):
 
     @property
     def prepared(self) -> Sequence[str]:
-        """Global ids of prepared transactions from before the cutoff; every role sees these."""
+        """Global ids of all prepared transactions, whenever begun; every role sees these."""
 
 
 class Verdict(StrEnum):
@@ -106,38 +109,55 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """A verdict, its reason in words, and for WAIT the seconds until the next look."""
+    """What follows from one look at the writers.
+
+    Attributes:
+        reason: in words; what the journal keeps as the closing proof.
+        seconds: for WAIT: until the next look.
+        suspects: prepared transactions that may be from before the cutoff; to be handed to the next look.
+    """
 
     verdict: Verdict
     reason: str
     seconds: float = 0.0
+    suspects: frozenset[str] | None = None
 
 
-def closing(writers: Writers, *, cutoff_us: int, late_grace: float) -> Closing:  # noqa: PLR0911 -- a decision table
-    """Decide whether a snapshot begun now sees every row that section "planning" of the design promises.
+def closing(  # noqa: PLR0911 -- a decision table
+    writers: Writers, *, cutoff_us: int, late_grace: float, suspects: frozenset[str] | None = None
+) -> Closing:
+    """Decide whether a snapshot begun now sees every row created before the cutoff.
+
+    A prepared transaction is suspected if it was prepared when nothing else from before the cutoff was left:
+    when it began is not on record, but any prepared later began later.
 
     Args:
         writers: the server's answer of this moment.
         cutoff_us: rows created before it belong to the migration.
         late_grace: config `postgres.late_grace`, seconds: how long after the cutoff a transaction that can't
             be seen is assumed to have ended.
+        suspects: of the look before; None at the first.
     """
     left = (cutoff_us - writers.now_us) / 1e6
     if left >= 0:
         return _wait(f"the server's clock has not passed the cutoff yet, {left:.0f} s to go", left)
-    if writers.prepared:
-        return _wait(f"prepared transactions from before the cutoff are open: {_some(writers.prepared)}")
     if writers.pids:
         return _wait(f"transactions from before the cutoff are open: pid {_some(writers.pids)}")
     if writers.in_recovery:
         return _closing_on_standby(writers, cutoff_us=cutoff_us, late_grace=late_grace)
+    left += late_grace
+    if left >= 0 and not writers.visible:
+        return _wait(f"sessions of other roles can't be seen; late_grace ends in {left:.0f} s", left)
+    prepared = frozenset(writers.prepared if suspects is None else suspects & set(writers.prepared))
+    if prepared:
+        return replace(
+            _wait(f"prepared transactions that may be from before the cutoff are open: {_some(sorted(prepared))}"),
+            suspects=prepared,
+        )
     if writers.visible:
         return Closing(
             Verdict.PROVEN, "every transaction from before the cutoff had ended when the closing snapshot began"
         )
-    left += late_grace
-    if left >= 0:
-        return _wait(f"sessions of other roles can't be seen; late_grace ends in {left:.0f} s", left)
     return Closing(
         Verdict.UNPROVEN,
         f"sessions of other roles can't be seen; the closing snapshot began late_grace = {late_grace:g} s "
@@ -170,27 +190,45 @@ def _some(names: Sequence[object], most: int = 5) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def undecided_nulls(
-    excluded: Exclusions, *, created_at: str | None, value: str, null_created_at: str | None, null_value: str | None
-) -> str | None:
-    """Say which NULLs a scan met that no rule of the source decides; None if every one is decided.
+def checked_cutoff(cutoff_us: int | None, *, now_us: int) -> int:
+    """Return the cutoff of a migration that is about to be planned.
 
     Args:
-        excluded: the scan's counts.
-        created_at: the source's column; None where it has none.
-        value: the source's column.
-        null_created_at: the source's rule; None where the config has none.
-        null_value: likewise.
+        cutoff_us: as configured; None: the server's clock.
+        now_us: the server's clock.
+
+    Raises:
+        ConfigError: it is later than `now_us`: rows would go on entering the migration's scope.
+    """
+    if cutoff_us is None:
+        return now_us
+    if cutoff_us > now_us:
+        expected = f"expected no later than the server's clock, {timestamp_text(now_us)}"
+        raise ConfigError(
+            [f"migration.cutoff is {timestamp_text(cutoff_us)}, {expected}"],
+            "leave migration.cutoff out to take the server's clock",
+        )
+    return cutoff_us
+
+
+def refuse_undecided_nulls(spec: SourceConfig, excluded: Exclusions) -> None:
+    """Raise unless the source has a rule for every kind of NULL that a scan met.
+
+    Raises:
+        SourceUnfitError: it has not; the message names the counts, the keys and both choices.
     """
     asked = []
-    if created_at is not None and null_created_at is None and excluded.null_created_at:
+    if spec.created_at is not None and spec.null_created_at is None and excluded.null_created_at:
         asked.append(
-            f'{excluded.null_created_at} rows have {created_at} NULL: set null_created_at = "include" (copy them, '
-            'after all dated rows) or null_created_at = "exclude" (leave them, counted)'
+            f"{excluded.null_created_at} rows have {spec.created_at} NULL: set null_created_at = "
+            '"include" (copy them, after all dated rows) or "exclude" (leave them, counted)'
         )
-    if null_value is None and excluded.null_value:
+    if spec.null_value is None and excluded.null_value:
         asked.append(
-            f'{excluded.null_value} rows have {value} NULL: set null_value = "exclude" (leave them, counted) or '
-            'null_value = "empty" (write an empty object for each)'
+            f"{excluded.null_value} rows have {spec.value} NULL: set null_value = "
+            '"exclude" (leave them, counted) or "empty" (write an empty object for each)'
         )
-    return "; ".join(asked) or None
+    if asked:
+        raise SourceUnfitError(
+            f"plan {spec.name}: {'; '.join(asked)}", f'nothing was planned; decide in [[source]] "{spec.name}"'
+        )

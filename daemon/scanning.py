@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import trio
 
@@ -22,7 +22,7 @@ from daemon.rows import Exclusions, SweptRange, SweptRow
 from journal.staging import RelationProgress
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Mapping
     from contextlib import AbstractAsyncContextManager
     from random import Random
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from daemon.planning import Writers
     from daemon.rows import ServerFacts, TableFacts
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 RESTARTS_MAX = 5
@@ -41,6 +42,10 @@ SNAPSHOT_RELATION = 0
 
 OnProgress: TypeAlias = Callable[[int, int, int], None]
 """Called with rows seen, blocks done and blocks in all; no blocks where a cursor reads."""
+
+
+def no_progress(_rows_seen: int, _blocks_done: int, _blocks_total: int) -> None:
+    """Show nothing."""
 
 
 class PlanSource(Protocol):
@@ -144,6 +149,20 @@ class Attempts:
         if not failure.answered or failure.kind in {FailureClass.TIMEOUT, FailureClass.CONNECTION}:
             raise UnreachableError(problem, hint) from failure
         raise BackfillError(problem, hint) from failure
+
+
+async def persist(attempt: Callable[[], Awaitable[T]], subject: str, limits: ScanLimits, random: Random) -> T:
+    """Return what `attempt` returns, trying again as long as the retry policy has it.
+
+    Raises:
+        UnreachableError, RefusedError, BackfillError: it failed for good.
+    """
+    attempts = Attempts(subject, limits, random)
+    while True:
+        try:
+            return await attempt()
+        except Failure as failure:
+            await attempts.after(failure)
 
 
 class Scanner:

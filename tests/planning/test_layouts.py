@@ -26,7 +26,7 @@ LAYOUTS = st.builds(
 SINGLE = st.tuples(LAYOUTS, TEXTS)
 COMPOSITE = st.tuples(
     LAYOUTS.map(lambda plain: Layout(plain.prefix, plain.kind, plain.reverse, composite=True)),
-    st.lists(TEXTS, min_size=2, max_size=4).map(lambda parts: json.dumps(parts, ensure_ascii=False)),
+    st.lists(TEXTS, min_size=2, max_size=4).map(lambda parts: json.dumps(parts, ensure_ascii=False, separators=(",", ":"))),
 )
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from daemon.config import SourceConfig
+from daemon.errors import ConfigError, SourceUnfitError
 from daemon.estimating import Tally
 from daemon.planning import (
     RANGE_BLOCKS_MAX,
@@ -11,10 +13,11 @@ from daemon.planning import (
     Change,
     Verdict,
     change_of,
+    checked_cutoff,
     closing,
     next_range_blocks,
     range_end,
-    undecided_nulls,
+    refuse_undecided_nulls,
 )
 from daemon.rows import Exclusions
 from journal.entries import Known
@@ -105,6 +108,32 @@ def test_closing_waits_for_every_transaction_that_can_be_seen(facts: Facts, name
     assert named in decision.reason
 
 
+def test_prepared_transactions_that_appear_later_do_not_hold_the_closing() -> None:
+    first = decide(Facts(prepared=("old", "older")))
+    assert first.suspects == {"old", "older"}
+    second = closing(
+        Facts(prepared=("old", "new")), cutoff_us=CUTOFF, late_grace=GRACE, suspects=first.suspects
+    )
+    assert (second.verdict, second.suspects) == (Verdict.WAIT, {"old"})
+    last = closing(Facts(prepared=("new",)), cutoff_us=CUTOFF, late_grace=GRACE, suspects=second.suspects)
+    assert last.verdict is Verdict.PROVEN
+
+
+def test_prepared_transactions_are_not_suspected_apart_while_one_from_before_may_yet_be_prepared() -> None:
+    assert decide(Facts(pids=(1,), prepared=("gid",))).suspects is None
+    assert decide(Facts(visible=False, prepared=("gid",))).suspects is None
+
+
+def test_a_cutoff_later_than_the_servers_clock_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected no later than the server's clock"):
+        checked_cutoff(CUTOFF + 1, now_us=CUTOFF)
+
+
+def test_the_cutoff_is_the_servers_clock_unless_configured() -> None:
+    assert checked_cutoff(None, now_us=CUTOFF) == CUTOFF
+    assert checked_cutoff(CUTOFF - 1, now_us=CUTOFF) == CUTOFF - 1
+
+
 def test_closing_is_proven_once_no_transaction_from_before_the_cutoff_is_left() -> None:
     assert decide(Facts()).verdict is Verdict.PROVEN
 
@@ -129,19 +158,29 @@ def test_a_long_list_of_transactions_is_cut_in_the_reason() -> None:
     assert "and 2 more" in decide(Facts(pids=tuple(range(7)))).reason
 
 
-RULES = {"created_at": "created_at", "value": "data", "null_created_at": None, "null_value": None}
+def spec(**settings: object) -> SourceConfig:
+    given = {"name": "s", "schema_name": "public", "table_name": "t", "bucket": "bucket", "key": ("id",)}
+    return SourceConfig(**{**given, "value": "data", "created_at": "created_at", **settings})
 
 
-def test_undecided_nulls_name_column_count_key_and_both_choices() -> None:
-    asked = undecided_nulls(Exclusions(null_created_at=3, null_value=4), **RULES) or ""
+def test_undecided_nulls_are_refused_with_count_key_and_both_choices() -> None:
+    with pytest.raises(SourceUnfitError) as refused:
+        refuse_undecided_nulls(spec(), Exclusions(null_created_at=3, null_value=4))
     for word in ("3 rows", "null_created_at", '"include"', "4 rows", "data", "null_value", '"exclude"', '"empty"'):
-        assert word in asked
+        assert word in refused.value.problem
 
 
-def test_decided_or_absent_nulls_ask_nothing() -> None:
-    assert undecided_nulls(Exclusions(newer_than_cutoff=1, where=2), **RULES) is None
-    assert undecided_nulls(Exclusions(null_value=4), **{**RULES, "null_value": "exclude"}) is None
-    assert undecided_nulls(Exclusions(null_created_at=4), **{**RULES, "created_at": None}) is None
+@pytest.mark.parametrize(
+    ("settings", "excluded"),
+    [
+        ({}, Exclusions(newer_than_cutoff=1, where=2)),
+        ({"null_value": "exclude"}, Exclusions(null_value=4)),
+        ({"null_created_at": "exclude"}, Exclusions(null_created_at=4)),
+        ({"created_at": None}, Exclusions(null_created_at=4)),
+    ],
+)
+def test_decided_or_absent_nulls_are_no_obstacle(settings: dict[str, object], excluded: Exclusions) -> None:
+    refuse_undecided_nulls(spec(**settings), excluded)
 
 
 def test_an_estimate_counts_requests_dollars_and_size_classes() -> None:
