@@ -22,7 +22,6 @@ from daemon.settings_models import (
     MaxFailures,
     MigrationConfig,
     MigrationSection,
-    Order,
     PostgresConfig,
     S3Config,
     S3Section,
@@ -32,6 +31,7 @@ from daemon.settings_models import (
 )
 from daemon.settings_problems import section_problems, shown
 from daemon.settings_values import timestamp_text
+from journal.checkpoint import Order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

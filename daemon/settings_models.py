@@ -6,7 +6,6 @@ fields through a base wherever the two agree.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -15,13 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from daemon import settings_fields as fields
 from daemon import settings_values as values
-
-
-class Order(StrEnum):
-    """The order in which a source's rows are copied; never part of correctness."""
-
-    NEWEST_FIRST = "newest-first"
-    OLDEST_FIRST = "oldest-first"
+from journal.checkpoint import Order
 
 
 class MaxFailures(BaseModel):
