@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ def requeue(
             "`backfillctl status` lists what is parked, and why",
         )
     path = find_journal(config_path, journal_path)
+    _refuse_unknown_class(failure)
     from journal.log import Journal
 
     with Journal.open(path, now_us=now_us(), wait_seconds=OWNER_WAIT_SECONDS) as journal:
@@ -55,7 +57,20 @@ def requeue(
             who=f"{getpass.getuser()}@{socket.gethostname()}",
             now_us=now_us(),
         )
-    click.echo(f"{number} {'key' if number == 1 else 'keys'} requeued; `backfillctl run` drives them again")
+    if number:
+        click.echo(
+            f"{number} {'key' if number == 1 else 'keys'} requeued; `backfillctl run` drives them again"
+        )
+    else:
+        click.echo("nothing requeued: no parked key matches")
+
+
+def _refuse_unknown_class(failure: str | None) -> None:
+    from daemon.retrying import FailureClass
+
+    known = [kind.value for kind in FailureClass]
+    if failure is not None and failure not in known:
+        raise ConfigError([f'--failure: found "{failure}"; expected one of {", ".join(known)}'])
 
 
 def _source_id(journal: Journal, name: str | None) -> int | None:
@@ -100,26 +115,35 @@ def journal_rebuild(config_path: Path | None, journal_path: Path | None) -> None
     path = find_journal(config_path, journal_path)
     from journal import maintenance
 
-    maintenance.rebuild(path)
-    click.echo(f"{path}: projections derived anew")
+    number = maintenance.rebuild(path, now_us=now_us())
+    click.echo(f"{path}: projections derived anew from {number} events")
 
 
 @journal_group.command("export")
 @config_option
 @journal_option
 @click.option(
-    "-o", "--output", metavar="FILE", default="-", help="Where to write; standard output if not given."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write to FILE, which must not exist, instead of standard output.",
 )
-def journal_export(config_path: Path | None, journal_path: Path | None, output: str) -> None:
+def journal_export(config_path: Path | None, journal_path: Path | None, output: Path | None) -> None:
     """Write the whole log as JSON lines."""
     path = find_journal(config_path, journal_path)
     from journal import maintenance
 
+    if output is None:
+        maintenance.export(path, sys.stdout)
+        return
     try:
-        with click.open_file(output, "x" if output != "-" else "w", encoding="utf-8") as out:
+        with output.open("x", encoding="utf-8") as out:
             maintenance.export(path, out)
     except FileExistsError as exc:
-        raise ConfigError([f"export to {output}: the file exists; expected a new one"]) from exc
+        raise ConfigError([f"export to {output}: it exists"], "name another file with -o FILE") from exc
+    except OSError as exc:
+        raise ConfigError([f"export to {output}: {(exc.strerror or str(exc)).lower()}"]) from exc
 
 
 @journal_group.command("backup")

@@ -81,12 +81,31 @@ def events(
     """Print the journal's events, oldest first, one a line."""
     path = find_journal(config_path, journal_path)
     since_us = None if since is None else _moment(since)
-    from daemon.rendering import event_json, event_line
+    from daemon.rendering_events import event_json, event_line
     from journal.reader import Reader
 
+    _refuse_unknown_kinds(kinds)
     with Reader.open(path) as reader:
+        names = {source.id: source.name for source in reader.status(now_us=now_us()).sources}
+        if source_name is not None and source_name not in names.values():
+            known = ", ".join(names.values()) or "none"
+            raise ConfigError(
+                [f'--source: found "{source_name}"; expected a source of this journal: {known}']
+            )
         for event in reader.events(kinds=kinds or None, source=source_name, since_us=since_us, limit=limit):
-            click.echo(json.dumps(event_json(event), ensure_ascii=False) if as_json else event_line(event))
+            if as_json:
+                click.echo(json.dumps(event_json(event, names=names), ensure_ascii=False))
+            else:
+                click.echo(event_line(event, names=names))
+
+
+def _refuse_unknown_kinds(kinds: tuple[str, ...]) -> None:
+    from journal.events import Kind
+
+    known = [kind.value for kind in Kind]
+    unknown = [kind for kind in kinds if kind not in known]
+    if unknown:
+        raise ConfigError([f'--kind: found "{kind}"; expected one of {", ".join(known)}' for kind in unknown])
 
 
 def _moment(text: str) -> int:

@@ -63,7 +63,7 @@ def test_a_table_that_fits_is_green_with_its_estimated_rows(check: Checked) -> N
     found = check()
     assert [finding.level for finding in found] == [Level.OK, Level.OK]
     assert f"database {check.database.name}, primary" in found[0].text
-    assert "about 500 rows, unique by attachments_pkey" in found[1].text
+    assert "about 500 rows, unique by public.attachments_pkey" in found[1].text
 
 
 def test_without_pg_read_all_stats_it_is_yellow(check: Checked, reader: str) -> None:
