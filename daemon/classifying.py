@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -97,9 +98,11 @@ class Answer:
     def date_us(self) -> int | None:
         """The server's clock, microseconds since 1970-01-01 UTC; None without a legible Date header."""
         try:
-            return round(parsedate_to_datetime(self.headers.get("date", "")).timestamp() * 1_000_000)
+            moment = parsedate_to_datetime(self.headers.get("date", ""))
         except ValueError:
             return None
+        # "-0000" is UTC of unknown local zone, which Python reads as no zone at all
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def classify(answer: Answer, subject: Subject, *, signed_us: int, secrets: Sequence[str] = ()) -> Failure:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, unquote
-from xml.sax.saxutils import escape
+from urllib.parse import parse_qsl, unquote
 
 import httpx
 import trio
+
+from tests.s3_authentication import Arrived, Refusal, authenticate
+from tests.s3_documents import error_document, page_document
+from tests.s3_faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -30,74 +32,6 @@ ENDPOINT = f"http://{DOMAIN}"
 ACCESS_KEY = "AKIAFAKE"
 SECRET_KEY = "fake-secret-canary"
 REGION = "eu-test-1"
-_SKEW_MAX_US = 15 * 60 * 1_000_000
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens to a request instead of, or beside, its normal course.
-
-    Attributes:
-        status, code, headers, body: answered without doing anything, if `status` is set.
-        error: raised by the transport instead of an answer.
-        after_commit: the request takes effect before `error` is raised: the response is lost.
-        truncated: the normal answer's body breaks off.
-        seconds: waited before anything else.
-        late_seconds: the request takes effect this much later, after `error` has long been raised.
-        flip: a bit of the body is flipped on its way to the server.
-    """
-
-    status: int | None = None
-    code: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
-    error: type[httpx.TransportError] | None = None
-    after_commit: bool = False
-    truncated: bool = False
-    seconds: float = 0.0
-    late_seconds: float | None = None
-    flip: bool = False
-
-
-def answers(status: int, code: str | None = None, *, body: bytes | None = None, **headers: str) -> Fault:
-    """Answer with `status` and an error document of `code` (or `body` as it is); nothing takes effect."""
-    named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-    return Fault(status=status, code=code, headers=named, body=body)
-
-
-def slow_down() -> Fault:
-    """503 SlowDown."""
-    return answers(503, "SlowDown")
-
-
-def loses_response(error: type[httpx.TransportError] = httpx.ReadError) -> Fault:
-    """The request takes effect, the client never learns."""
-    return Fault(error=error, after_commit=True)
-
-
-def drops_request(error: type[httpx.TransportError] = httpx.ConnectError) -> Fault:
-    """The request never arrives."""
-    return Fault(error=error)
-
-
-def lands_late(seconds: float) -> Fault:
-    """The client times out now; the request takes effect `seconds` later."""
-    return Fault(error=httpx.ReadTimeout, late_seconds=seconds)
-
-
-def truncates() -> Fault:
-    """The request takes effect; the answer's body breaks off after its first half."""
-    return Fault(truncated=True)
-
-
-def delays(seconds: float) -> Fault:
-    """The normal course, `seconds` later."""
-    return Fault(seconds=seconds)
-
-
-def flips_bit() -> Fault:
-    """One bit of the body changes on its way to the server."""
-    return Fault(flip=True)
 
 
 @dataclass(frozen=True)
@@ -126,12 +60,6 @@ class Seen:
     key: str
     status: int
     headers: dict[str, str] = field(default_factory=dict, repr=False)
-
-
-class _Refusal(Exception):  # noqa: N818 -- an answer
-    def __init__(self, status: int, code: str, message: str = "", **fields: str) -> None:
-        super().__init__(code)
-        self.status, self.code, self.message, self.fields = status, code, message or code, fields
 
 
 @dataclass
@@ -216,13 +144,11 @@ class FakeS3(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         headers = {name.decode().lower(): value.decode() for name, value in request.headers.raw}
-        target = request.extensions["target"].decode("ascii")
-        path, _, query = target.partition("?")
+        path, _, query = request.extensions["target"].decode("ascii").partition("?")
         bucket, key = self._locate(headers["host"], path)
         parameters = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-        operation = (
-            "LIST" if request.method == "GET" and parameters.get("list-type") == "2" else request.method
-        )
+        listing = request.method == "GET" and parameters.get("list-type") == "2"
+        operation = "LIST" if listing else request.method
         fault = self._fault(operation, key)
         body = await request.aread()
         putting = operation == "PUT"
@@ -241,7 +167,8 @@ class FakeS3(httpx.AsyncBaseTransport):
                 raise fault.error("scripted: the request did not arrive")
 
             def act() -> httpx.Response:
-                return self._answer(request.method, operation, headers, path, parameters, bucket, key, body)
+                arrived = Arrived(request.method, path, parameters, headers, body)
+                return self._answer(arrived, operation, bucket, key)
 
             if fault.late_seconds is not None:
                 self._late.append((self._clock() + round(fault.late_seconds * 1e6), act))
@@ -295,7 +222,7 @@ class FakeS3(httpx.AsyncBaseTransport):
         assert fault.status is not None
         body = fault.body
         if body is None:
-            body = _error(fault.code, "scripted") if fault.code else b""
+            body = error_document(fault.code, "scripted") if fault.code else b""
         return self._respond(operation, fault.status, body, fault.headers)
 
     def _respond(
@@ -316,98 +243,50 @@ class FakeS3(httpx.AsyncBaseTransport):
         now = datetime.fromtimestamp((self._clock() + self.clock_offset_us) / 1e6, UTC)
         return format_datetime(now.replace(microsecond=0), usegmt=True)
 
-    def _answer(
-        self,
-        method: str,
-        operation: str,
-        headers: dict[str, str],
-        path: str,
-        parameters: dict[str, str],
-        bucket: str,
-        key: str,
-        body: bytes,
-    ) -> httpx.Response:
+    def _answer(self, arrived: Arrived, operation: str, bucket: str, key: str) -> httpx.Response:
+        now_us = self._clock() + self.clock_offset_us
         try:
-            self._authenticate(method, headers, path, parameters, body)
-            self._authorize(operation, bucket)
+            access_key = authenticate(arrived, self.secrets, region=REGION, now_us=now_us)
+            self._authorize(access_key, operation, bucket)
             match operation:
                 case "PUT":
-                    return self._put(headers, bucket, key, body)
+                    return self._put(arrived.headers, bucket, key, arrived.body)
                 case "LIST":
-                    return self._list(bucket, parameters)
+                    return self._list(bucket, arrived.parameters)
                 case "DELETE":
-                    return self._delete(bucket, key, parameters.get("versionId"))
+                    return self._delete(bucket, key, arrived.parameters.get("versionId"))
                 case _:
                     return self._get(operation, bucket, key)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             return self._respond(
-                operation, refusal.status, _error(refusal.code, refusal.message, **refusal.fields)
+                operation, refusal.status, error_document(refusal.code, refusal.message, **refusal.fields)
             )
 
-    def _authorize(self, operation: str, bucket: str) -> None:
-        if operation in self.denied:
-            raise _Refusal(403, "AccessDenied", "User is not authorized to perform this action")
-        if bucket not in self.buckets:
-            raise _Refusal(404, "NoSuchBucket")
-        if operation not in {"PUT", "HEAD", "GET", "LIST", "DELETE"}:
-            raise _Refusal(405, "MethodNotAllowed")
-
-    def _authenticate(
-        self, method: str, headers: dict[str, str], path: str, parameters: dict[str, str], body: bytes
-    ) -> None:
-        if "authorization" not in headers:
-            raise _Refusal(403, "AccessDenied", "anonymous")
-        algorithm, _, rest = headers["authorization"].partition(" ")
-        fields = dict(part.strip().split("=", 1) for part in rest.split(","))
-        access_key, day, region, service, terminator = fields["Credential"].split("/")
-        if (algorithm, service, terminator) != ("AWS4-HMAC-SHA256", "s3", "aws4_request"):
-            raise _Refusal(400, "AuthorizationHeaderMalformed")
-        if region != REGION:
-            raise _Refusal(
-                400,
-                "AuthorizationHeaderMalformed",
-                f"the region is wrong; expecting '{REGION}'",
-                Region=REGION,
-            )
-        if access_key not in self.secrets:
-            raise _Refusal(403, "InvalidAccessKeyId")
+    def _authorize(self, access_key: str, operation: str, bucket: str) -> None:
         if access_key in self.expired:
-            raise _Refusal(400, "ExpiredToken", "The provided token has expired.")
-        signed = fields["SignedHeaders"].split(";")
-        unsigned = {n for n in headers if n.startswith("x-amz-") or n in {"host", "content-md5"}} - set(
-            signed
-        )
-        if unsigned:
-            raise _Refusal(
-                403, "AccessDenied", f"headers present in the request which were not signed: {unsigned}"
-            )
-        expected = _signature(
-            method, headers, path, parameters, signed, (day, region), self.secrets[access_key]
-        )
-        if not hmac.compare_digest(expected, fields["Signature"]):
-            raise _Refusal(403, "SignatureDoesNotMatch", f"expected {expected} of {access_key}")
-        signed_at = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        skew = self._clock() + self.clock_offset_us - round(signed_at.timestamp() * 1e6)
-        if abs(skew) > _SKEW_MAX_US or not headers["x-amz-date"].startswith(day):
-            raise _Refusal(403, "RequestTimeTooSkewed")
-        if hashlib.sha256(body).hexdigest() != headers["x-amz-content-sha256"]:
-            raise _Refusal(400, "XAmzContentSHA256Mismatch")
+            raise Refusal(400, "ExpiredToken", "The provided token has expired.")
+        if operation in self.denied:
+            raise Refusal(403, "AccessDenied", "User is not authorized to perform this action")
+        if bucket not in self.buckets:
+            raise Refusal(404, "NoSuchBucket")
+        if operation not in {"PUT", "HEAD", "GET", "LIST", "DELETE"}:
+            raise Refusal(405, "MethodNotAllowed")
 
     def _put(self, headers: dict[str, str], bucket: str, key: str, body: bytes) -> httpx.Response:
         _check_put(headers, key, body)
         there = self._current(bucket, key)
         conditional = {"if-none-match", "if-match"} & set(headers)
         if conditional and self.conditions == "refused":
-            raise _Refusal(
+            raise Refusal(
                 501, "NotImplemented", "A header you provided implies functionality not implemented"
             )
         if conditional and self.conditions == "atomic":
             if "if-none-match" in headers and there is not None:
-                raise _Refusal(412, "PreconditionFailed")
+                raise Refusal(412, "PreconditionFailed")
             if "if-match" in headers and there is None:
-                raise _Refusal(404, "NoSuchKey")
+                raise Refusal(404, "NoSuchKey")
             if "if-match" in headers and there is not None and headers["if-match"] != f'"{there.etag}"':
-                raise _Refusal(412, "PreconditionFailed")
+                raise Refusal(412, "PreconditionFailed")
         stored = self._store(bucket, key, body, headers)
         self.puts_taken[bucket, key] += 1
         return self._respond("PUT", 200, headers=[("etag", f'"{stored.etag}"'), *_echoed(stored)])
@@ -433,7 +312,7 @@ class FakeS3(httpx.AsyncBaseTransport):
         stored = self._current(bucket, key)
         if stored is None:
             # AWS hides what is missing from those who may not list.
-            raise _Refusal(403, "AccessDenied") if "LIST" in self.denied else _Refusal(404, "NoSuchKey")
+            raise Refusal(403, "AccessDenied") if "LIST" in self.denied else Refusal(404, "NoSuchKey")
         described = [
             ("etag", f'"{stored.etag}"'),
             ("content-length", str(len(stored.body))),
@@ -465,30 +344,18 @@ class FakeS3(httpx.AsyncBaseTransport):
             self._rng.shuffle(keys)
         else:
             if token not in self._listings:
-                raise _Refusal(400, "InvalidArgument", "The continuation token provided is incorrect")
+                raise Refusal(400, "InvalidArgument", "The continuation token provided is incorrect")
             keys = self._listings.pop(token)[1]
         size = min(self.page_keys_max, int(parameters.get("max-keys", "1000")))
         page, rest = keys[:size], keys[size:]
-        entries = ""
-        for key in page:
-            stored = self._current(bucket, key)
-            if stored is not None:
-                entries += (
-                    f"<Contents><Key>{quote(key, safe='/').replace('%20', '+')}</Key><Size>{len(stored.body)}</Size>"
-                    f"<ETag>&quot;{stored.etag}&quot;</ETag></Contents>"
-                )
-        following = ""
+        there = [(key, stored) for key in page if (stored := self._current(bucket, key)) is not None]
+        entries = [(key, len(stored.body), stored.etag) for key, stored in there]
+        next_token = None
         if rest:
             self._serial += 1
             next_token = f"token+/={self._serial}&"
             self._listings[next_token] = (bucket, rest)
-            following = f"<NextContinuationToken>{escape(next_token)}</NextContinuationToken>"
-        document = (
-            '<?xml version="1.0" encoding="UTF-8"?>'
-            '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><EncodingType>url</EncodingType>'
-            f"<IsTruncated>{'true' if rest else 'false'}</IsTruncated>{following}{entries}</ListBucketResult>"
-        )
-        return self._respond("LIST", 200, document.encode())
+        return self._respond("LIST", 200, page_document(entries, next_token))
 
 
 class _Body(httpx.AsyncByteStream):
@@ -509,70 +376,24 @@ class _Body(httpx.AsyncByteStream):
 
 def _check_put(headers: dict[str, str], key: str, body: bytes) -> None:
     if headers.get("content-length") != str(len(body)):
-        raise _Refusal(411, "MissingContentLength")
+        raise Refusal(411, "MissingContentLength")
     if not key or len(key.encode()) > 1024:
-        raise _Refusal(400, "KeyTooLongError")
+        raise Refusal(400, "KeyTooLongError")
     metadata = [(n[len("x-amz-meta-") :], v) for n, v in headers.items() if n.startswith("x-amz-meta-")]
     if sum(len(name) + len(value) for name, value in metadata) > 2048:
-        raise _Refusal(400, "MetadataTooLarge")
+        raise Refusal(400, "MetadataTooLarge")
     if "content-md5" in headers:
         try:
             claimed = base64.b64decode(headers["content-md5"], validate=True)
         except ValueError:
-            raise _Refusal(400, "InvalidDigest") from None
+            raise Refusal(400, "InvalidDigest") from None
         if len(claimed) != 16:
-            raise _Refusal(400, "InvalidDigest")
+            raise Refusal(400, "InvalidDigest")
         if claimed != hashlib.md5(body).digest():
-            raise _Refusal(400, "BadDigest")
+            raise Refusal(400, "BadDigest")
 
 
 def _echoed(stored: Stored) -> list[tuple[str, str]]:
     encryption = stored.headers.get("x-amz-server-side-encryption")
     echoed = [("x-amz-server-side-encryption", encryption)] if encryption else []
     return echoed + ([("x-amz-version-id", stored.version_id)] if stored.version_id else [])
-
-
-def _error(code: str | None, message: str, **fields: str) -> bytes:
-    further = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields.items())
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{escape(code or '')}</Code><Message>{escape(message)}</Message>{further}</Error>"
-    ).encode()
-
-
-def _signature(
-    method: str,
-    headers: dict[str, str],
-    path: str,
-    parameters: dict[str, str],
-    signed: list[str],
-    scope: tuple[str, str],
-    secret: str,
-) -> str:
-    """SigV4 by AWS's description, from the decoded path and query: it shares no code with what it checks."""
-    canonical_path = quote(unquote(path), safe="/-_.~")
-    pairs = sorted((quote(n, safe="-_.~"), quote(v, safe="-_.~")) for n, v in parameters.items())
-    request = "\n".join(
-        [
-            method,
-            canonical_path,
-            "&".join(f"{name}={value}" for name, value in pairs),
-            *(f"{name}:{' '.join(headers[name].split())}" for name in signed),
-            "",
-            ";".join(signed),
-            headers["x-amz-content-sha256"],
-        ]
-    )
-    day, region = scope
-    to_sign = "\n".join(
-        [
-            "AWS4-HMAC-SHA256",
-            headers["x-amz-date"],
-            f"{day}/{region}/s3/aws4_request",
-            hashlib.sha256(request.encode()).hexdigest(),
-        ]
-    )
-    key = f"AWS4{secret}".encode()
-    for part in (day, region, "s3", "aws4_request"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    return hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()

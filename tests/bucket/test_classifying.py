@@ -148,6 +148,7 @@ def test_a_redirect_names_the_host_and_nothing_more_of_the_location(failure):
     [
         ("Tue, 14 Nov 2023 22:28:20 GMT", FailureClass.CLOCK_SKEW),
         ("Tue, 14 Nov 2023 21:58:20 GMT", FailureClass.CLOCK_SKEW),
+        ("Tue, 14 Nov 2023 22:28:20 -0000", FailureClass.CLOCK_SKEW),
         ("Tue, 14 Nov 2023 22:28:19 GMT", FailureClass.FORBIDDEN),
         ("yesterday", FailureClass.FORBIDDEN),
     ],

@@ -13,7 +13,7 @@ from daemon.objects import IF_ABSENT, UNCONDITIONAL, PreconditionFailed
 from daemon.probing import PROBE_KEY_NAME
 from daemon.retrying import Failure, FailureClass
 from daemon.runtime import wall_clock_us
-from tests import s3_fake
+from tests import s3_fake, s3_faults
 from tests.s3_fake import FakeS3
 from tests.s3_servers import BUCKET, fake_server
 
@@ -32,7 +32,7 @@ async def failure_of(operation):
 
 
 async def test_a_lost_response_is_silence_and_the_object_is_there(scripted, fake):
-    fake.script(s3_fake.loses_response())
+    fake.script(s3_faults.loses_response())
     failure = await failure_of(put(scripted))
     assert (failure.kind, failure.answered) == (FailureClass.CONNECTION, False)
     with pytest.raises(PreconditionFailed):
@@ -41,21 +41,21 @@ async def test_a_lost_response_is_silence_and_the_object_is_there(scripted, fake
 
 
 async def test_a_request_that_never_arrived_leaves_nothing(scripted, fake):
-    fake.script(s3_fake.drops_request(httpx.ConnectTimeout))
+    fake.script(s3_faults.drops_request(httpx.ConnectTimeout))
     failure = await failure_of(put(scripted))
     assert (failure.kind, failure.answered) == (FailureClass.TIMEOUT, False)
     assert fake.objects(BUCKET) == {}
 
 
 async def test_a_bit_flipped_on_the_way_is_refused_by_the_server(scripted, fake):
-    fake.script(s3_fake.flips_bit())
+    fake.script(s3_faults.flips_bit())
     assert (await failure_of(put(scripted))).kind is FailureClass.CORRUPTED
     assert fake.objects(BUCKET) == {}
 
 
 async def test_an_answer_that_breaks_off_counts_as_answered(scripted, fake):
     await put(scripted)
-    fake.script(s3_fake.truncates(), times=2)
+    fake.script(s3_faults.truncates(), times=2)
     failure = await failure_of(scripted.get_digest(BUCKET, "k", size_max=10))
     assert (failure.kind, failure.answered) == (FailureClass.GARBLED, True)
     failure = await failure_of(scripted.list_page(BUCKET, "", token=None))
@@ -65,10 +65,10 @@ async def test_an_answer_that_breaks_off_counts_as_answered(scripted, fake):
 @pytest.mark.parametrize(
     "answer",
     [
-        s3_fake.answers(200),
-        s3_fake.answers(200, body=b"<html>sign in to the network</html>", etag='"e"'),
-        s3_fake.answers(200, body=b"x" * 100_000, etag='"e"'),
-        s3_fake.answers(204, etag='"e"'),
+        s3_faults.answers(200),
+        s3_faults.answers(200, body=b"<html>sign in to the network</html>", etag='"e"'),
+        s3_faults.answers(200, body=b"x" * 100_000, etag='"e"'),
+        s3_faults.answers(204, etag='"e"'),
     ],
 )
 async def test_a_success_that_s3_would_not_send_is_garbled(scripted, fake, answer):
@@ -78,34 +78,34 @@ async def test_a_success_that_s3_would_not_send_is_garbled(scripted, fake, answe
 
 
 async def test_a_listing_that_is_a_page_of_a_proxy_is_garbled(scripted, fake):
-    fake.script(s3_fake.answers(200, body=b"<html>maintenance</html>"))
+    fake.script(s3_faults.answers(200, body=b"<html>maintenance</html>"))
     failure = await failure_of(scripted.list_page(BUCKET, "", token=None))
     assert (failure.kind, failure.operation) == (FailureClass.GARBLED, "LIST")
 
 
 async def test_a_listing_without_end_is_cut(scripted, fake, monkeypatch):
     monkeypatch.setattr("daemon.bucket.PAGE_BODY_BYTES_MAX", 1000)
-    fake.script(s3_fake.answers(200, body=b" " * 5000))
+    fake.script(s3_faults.answers(200, body=b" " * 5000))
     failure = await failure_of(scripted.list_page(BUCKET, "", token=None))
     assert failure.kind is FailureClass.GARBLED
     assert "at most 1000 bytes" in failure.message
 
 
 async def test_a_long_error_page_is_cut_and_judged_by_its_status(scripted, fake):
-    fake.script(s3_fake.answers(502, body=b"<html>" + b"x" * 1_000_000))
+    fake.script(s3_faults.answers(502, body=b"<html>" + b"x" * 1_000_000))
     failure = await failure_of(put(scripted))
     assert (failure.kind, failure.http_status) == (FailureClass.SERVER, 502)
 
 
 async def test_a_length_that_the_body_does_not_have_is_garbled(scripted, fake):
-    fake.script(s3_fake.answers(200, body=b"four", content_length="5"))
+    fake.script(s3_faults.answers(200, body=b"four", content_length="5"))
     assert (await failure_of(scripted.get_digest(BUCKET, "k", size_max=10))).kind is FailureClass.GARBLED
-    fake.script(s3_fake.answers(200, content_length="five"))
+    fake.script(s3_faults.answers(200, content_length="five"))
     assert (await failure_of(scripted.head(BUCKET, "k"))).kind is FailureClass.GARBLED
 
 
 async def test_slow_down_asks_for_a_fresh_connection_and_tells_the_request_id(scripted, fake):
-    fake.script(s3_fake.slow_down())
+    fake.script(s3_faults.slow_down())
     failure = await failure_of(put(scripted))
     assert (failure.kind, failure.fresh_connection) == (FailureClass.THROTTLED, True)
     assert failure.request_id.startswith("FAKE")
@@ -114,7 +114,7 @@ async def test_slow_down_asks_for_a_fresh_connection_and_tells_the_request_id(sc
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_no_redirect_is_followed(scripted, fake, status):
-    fake.script(s3_fake.answers(status, location="https://elsewhere.example/k"))
+    fake.script(s3_faults.answers(status, location="https://elsewhere.example/k"))
     failure = await failure_of(put(scripted))
     assert failure.kind is FailureClass.REDIRECTED
     assert [seen.status for seen in fake.seen] == [status]
@@ -136,7 +136,7 @@ async def test_expired_credentials_are_told_apart(scripted, fake):
 async def test_a_refresh_tells_which_credentials_were_refused(scripted, fake):
     source = scripted._credentials
     await scripted.refresh_credentials()
-    fake.script(s3_fake.slow_down())
+    fake.script(s3_faults.slow_down())
     await failure_of(put(scripted))
     await scripted.refresh_credentials()
     fake.expired.add(s3_fake.ACCESS_KEY)
@@ -148,7 +148,7 @@ async def test_a_refresh_tells_which_credentials_were_refused(scripted, fake):
 async def test_secrets_that_a_server_echoes_stay_out_of_the_failure(fake):
     bucket = fake_server(fake).bucket_over(fake, token="token-canary")
     echo = b"<Error><Code>AccessDenied</Code><Message>fake-secret-canary token-canary</Message></Error>"
-    fake.script(s3_fake.answers(403, body=echo))
+    fake.script(s3_faults.answers(403, body=echo))
     failure = await failure_of(put(bucket))
     assert "canary" not in failure.message
     assert "[secret] [secret]" in failure.message
@@ -255,7 +255,7 @@ async def test_an_endpoint_that_refuses_conditions_is_found_out_and_left_clean(s
 
 
 async def test_a_probe_whose_every_put_is_rejected_says_why_instead_of_blaming_the_condition(scripted, fake):
-    fake.script(s3_fake.answers(400, "InvalidStorageClass"), times=2)
+    fake.script(s3_faults.answers(400, "InvalidStorageClass"), times=2)
     failure = await failure_of(scripted.probe(BUCKET, ""))
     assert failure.code == "InvalidStorageClass"
 
@@ -263,8 +263,8 @@ async def test_a_probe_whose_every_put_is_rejected_says_why_instead_of_blaming_t
 @pytest.mark.parametrize("at", [1, 2, 3])
 async def test_a_probe_interrupted_anywhere_can_be_repeated(scripted, fake, at):
     for _ in range(at - 1):
-        fake.script(s3_fake.delays(0))
-    fake.script(s3_fake.loses_response())
+        fake.script(s3_faults.delays(0))
+    fake.script(s3_faults.loses_response())
     await failure_of(scripted.probe(BUCKET, ""))
     finding = await scripted.probe(BUCKET, "")
     assert (finding.conditional, finding.deletable) == ("atomic", True)
@@ -281,7 +281,7 @@ async def test_a_token_that_leads_nowhere_new_is_garbled_rather_than_followed_fo
         b"<ListBucketResult><IsTruncated>true</IsTruncated>"
         b"<NextContinuationToken>again</NextContinuationToken></ListBucketResult>"
     )
-    fake.script(s3_fake.answers(200, body=document), times=2)
+    fake.script(s3_faults.answers(200, body=document), times=2)
     _, token = await scripted.list_page(BUCKET, "", token=None)
     assert (await failure_of(scripted.list_page(BUCKET, "", token=token))).kind is FailureClass.GARBLED
 
@@ -292,7 +292,7 @@ async def test_a_request_that_lands_late_appears_only_then(autojump_clock):
 
     fake = FakeS3(now_us, Random(1), buckets=[BUCKET])
     bucket = fake_server(fake).bucket_over(fake, clock_us=now_us)
-    fake.script(s3_fake.lands_late(30))
+    fake.script(s3_faults.lands_late(30))
     assert (await failure_of(put(bucket))).kind is FailureClass.TIMEOUT
     await trio.sleep(29)
     assert await bucket.head(BUCKET, "k") is None
