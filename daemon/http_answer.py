@@ -65,9 +65,8 @@ class AnswerParser:
             else:
                 self._feed_head_only(self._head, data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self.complete:
+            if not self.complete:  # else: bytes after the end of an answer that announced `Connection: close`
                 raise httpx.RemoteProtocolError(f"the answer is not HTTP/1.1: {error}") from error
-            self.keep_alive = False  # data after the end of an answer that announced `Connection: close`
         if self._problem:
             raise httpx.RemoteProtocolError(self._problem)
         if self._quiet_bytes > QUIET_BYTES_MAX and not self.complete:

@@ -21,6 +21,7 @@ class Peer:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self.requests: list[bytes] = []
+        self.ended = trio.Event()
         self._buffer = bytearray()
 
     async def head(self) -> bytes | None:
@@ -28,6 +29,7 @@ class Peer:
         while b"\r\n\r\n" not in self._buffer:
             data = await self.stream.receive_some(65536)
             if not data:
+                self.ended.set()
                 return None
             self._buffer += data
         head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")

@@ -406,6 +406,21 @@ async def test_closing_closes_what_is_idle_now_and_what_is_in_use_when_it_ends(n
         await done(transport, put())
 
 
+async def test_closing_while_being_cancelled_closes_every_kept_connection(network) -> None:
+    transport = network.transport()
+    for number in range(4):
+        await done(transport, put(f"http://host{number}.test/"))
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await transport.aclose()
+
+    assert transport.statistics().idle == 0
+    for peer in network.opened:
+        with trio.fail_after(5):
+            await peer.ended.wait()
+
+
 async def test_a_request_that_can_not_be_sent_opens_nothing(network) -> None:
     transport = network.transport()
     request = httpx.Request("PUT", "http://s3.test/", headers=[(b"X-A", b"a\r\nX-B: c")], content=b"")
