@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 OWNER_WAIT_SECONDS = 1.0
 """How long a command waits for a daemon that is just ending; one that runs is named at once after that."""
+PROBLEMS_SHOWN_MAX = 20
+"""What `journal check` prints: one screen."""
 
 
 @click.command()
@@ -97,8 +99,10 @@ def journal_check(ctx: click.Context, config_path: Path | None, journal_path: Pa
     from journal import maintenance
 
     problems = maintenance.check(path)
-    for problem in problems:
+    for problem in problems[:PROBLEMS_SHOWN_MAX]:
         click.echo(f"error: {problem}", err=True)
+    if len(problems) > PROBLEMS_SHOWN_MAX:
+        click.echo(f"error: and {len(problems) - PROBLEMS_SHOWN_MAX} more", err=True)
     if problems:
         click.echo(
             f"hint: keep a copy of {path}; `backfillctl journal rebuild` derives projections anew", err=True
