@@ -16,6 +16,7 @@ from journal.entries import Statistics
 from journal.errors import IllegalTransition, JournalError, JournalFailed, JournalFull
 from journal.events import CHAIN_START, DATA_CHARS_MAX, VERSION, Kind, StoredEvent, decode, encode, link
 from journal.projections import Projector
+from journal.schema import FIRST_PROGRESS, PROJECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,6 +157,15 @@ class EventLog:
                     self._projector.apply(event, text)
                     folded += 1
                 self._projector.mark_projected(seq)
+
+    def _derive_anew(self) -> int:
+        """Empty every projection, then fold the whole log; interrupted, the next opening goes on."""
+        with self._writing():
+            for table in PROJECTIONS:
+                self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 -- our own table names
+            self._connection.execute(FIRST_PROGRESS)
+        self._projector.load()
+        return self._fold_forward()
 
     def statistics(self) -> Statistics:
         """Return what this object has done and holds; no query."""

@@ -15,6 +15,8 @@ from journal.lifecycle import OUTCOME_CODES, RECOVERIES_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from journal.checkpoint import Checkpoint, Order
+
 REQUEUE_KEYS_MAX = 10_000
 """Keys per requeueing event."""
 PROCESS_DIED = "process_died"
@@ -24,6 +26,7 @@ PROCESS_DIED = "process_died"
 class CopyLog(EventLog):
     """What happens to the keys that were planned."""
 
+    _order: Order
     _unrecovered: bool = False
     _claiming_session: int = 0
     _session: int = 0
@@ -39,6 +42,11 @@ class CopyLog(EventLog):
     def in_flight(self) -> int:
         """Keys of all sources that are claimed and have no outcome."""
         return len(self._projector.in_flight)
+
+    def in_flight_ordinals(self) -> list[int]:
+        """Return the keys that are claimed and have no outcome: what a drain that was cut short gives back."""
+        self._check_usable()
+        return sorted(self._projector.in_flight)
 
     def recover(self, *, now_us: int) -> Recovery:
         """Take back what an earlier session held when it died; call once per session, before any claim.
@@ -291,6 +299,11 @@ class CopyLog(EventLog):
         """Return where the keys of each source stand."""
         self._check_usable()
         return queries.counts(self._connection)
+
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """Return the safe checkpoint of each source."""
+        self._check_usable()
+        return queries.checkpoints(self._connection, self._order)
 
     def _check_chunks(self, lo: int, hi: int) -> None:
         """Compare the plan's chunks under lo..hi with their hashes, each once per process.

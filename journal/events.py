@@ -113,7 +113,7 @@ def decode(seq: int, text: str) -> Any:
         ) from error
 
 
-def link(  # noqa: PLR0917 -- the columns of table event, in order
+def link(
     previous: bytes, seq: int, ts_us: int, kind: str, version: int, source: int | None, data: str
 ) -> bytes:
     """Return the chain value of an event: SHA-256 over its predecessor's and its own canonical bytes."""

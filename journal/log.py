@@ -9,12 +9,15 @@ from journal import schema
 from journal.checkpoint import Order
 from journal.connection import backup_into, open_writer, opening, sync_directory
 from journal.copy_log import CopyLog
+from journal.entries import AttemptFailed, Claim, ClaimedKey, Known, Parked, PlannedRow, Recovery, Settled
 from journal.errors import IllegalTransition, JournalCorrupt, JournalError, JournalExists, JournalMissing
 from journal.events import CHAIN_START, NOTES, VERSION, Kind, StoredEvent, decode, encode, link
 from journal.filesystem import refuse_network_filesystem
 from journal.lock import WAIT_SECONDS, Lock
 from journal.plan_log import PlanLog
 from journal.projections import Projector
+
+__all__ = ["AttemptFailed", "Claim", "ClaimedKey", "Journal", "Known", "Parked", "PlannedRow", "Recovery", "Settled"]
 
 if TYPE_CHECKING:
     import sqlite3
@@ -52,7 +55,7 @@ class Journal(PlanLog, CopyLog):
         lock = Lock(path, now_us=now_us)
         try:
             _build(path, {"name": name, "order": order.value, "cutoff_us": cutoff_us}, now_us)
-            return cls._opened(path, lock, now_us, schema.RELEASED)
+            return cls._opened(path, lock, now_us, schema.RELEASED)[0]
         except BaseException:
             lock.release()
             raise
@@ -78,21 +81,46 @@ class Journal(PlanLog, CopyLog):
             JournalMissing, JournalLocked, JournalNewer, JournalOnNetworkFilesystem: as they say.
             JournalCorrupt: the file contradicts itself.
         """
+        lock = cls._locked(path, now_us, wait_seconds)
+        try:
+            return cls._opened(path, lock, now_us, history)[0]
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def rebuild(cls, path: Path, *, now_us: int) -> int:
+        """Derive every projection anew from the log, whatever state they are in; return the events folded.
+
+        Interrupted, it goes on at the next opening.
+
+        Raises:
+            JournalMissing, JournalLocked, JournalNewer, JournalOnNetworkFilesystem: as `open`.
+            JournalCorrupt: the log itself contradicts itself.
+        """
+        lock = cls._locked(path, now_us, WAIT_SECONDS)
+        try:
+            journal, folded = cls._opened(path, lock, now_us, schema.RELEASED, anew=True)
+            journal.close()
+        except BaseException:
+            lock.release()
+            raise
+        return folded
+
+    @classmethod
+    def _locked(cls, path: Path, now_us: int, wait_seconds: float) -> Lock:
         if not path.exists():
             raise JournalMissing(
                 f"open journal {path}: there is no such file",
                 "`backfillctl run` makes it; check `migration.journal` or --journal",
             )
         refuse_network_filesystem(path)
-        lock = Lock(path, now_us=now_us, wait_seconds=wait_seconds)
-        try:
-            return cls._opened(path, lock, now_us, history)
-        except BaseException:
-            lock.release()
-            raise
+        return Lock(path, now_us=now_us, wait_seconds=wait_seconds)
 
     @classmethod
-    def _opened(cls, path: Path, lock: Lock, now_us: int, history: schema.History) -> Self:
+    def _opened(
+        cls, path: Path, lock: Lock, now_us: int, history: schema.History, *, anew: bool = False
+    ) -> tuple[Self, int]:
         with opening(path):
             connection = open_writer(path)
         try:
@@ -108,8 +136,10 @@ class Journal(PlanLog, CopyLog):
                 schema.check_guards(connection, path)
                 journal._read_head()
                 journal._check_tail()
-                journal._load()
-            journal._fold_forward()
+                if not anew:
+                    journal._check_ends()
+                    journal._load()
+            folded = journal._derive_anew() if anew else journal._fold_forward()
             journal._read_migration()
             if upgraded is not None:
                 with journal._transaction():
@@ -117,7 +147,7 @@ class Journal(PlanLog, CopyLog):
         except BaseException:
             connection.close()
             raise
-        return journal
+        return journal, folded
 
     def _check_tail(self) -> None:
         rows = self._connection.execute(
@@ -135,13 +165,16 @@ class Journal(PlanLog, CopyLog):
                     "restore a backup, or run `backfillctl journal check` to see how far the damage goes",
                 )
             previous = (seq, chain)
-        projected, planned = self._connection.execute("SELECT projected_seq, planned_hi FROM progress").fetchone()
-        (highest,) = self._connection.execute("SELECT coalesce(max(ordinal), 0) FROM plan").fetchone()
-        if not rows or projected > self._head_seq or (projected == self._head_seq and planned != highest):
+
+    def _check_ends(self) -> None:
+        projected, planned = self._row("SELECT projected_seq, planned_hi FROM progress") or (-1, -1)
+        (highest,) = self._row("SELECT coalesce(max(ordinal), 0) FROM plan")
+        lost = projected < 0 or self._head_seq == 0 or projected > self._head_seq
+        if lost or (projected == self._head_seq and planned != highest):
             raise JournalCorrupt(
                 f"open journal {self.path}: the log ends at event {self._head_seq} and ordinal {highest},"
                 f" the projections at event {projected} and ordinal {planned}",
-                "run `backfillctl journal check`",
+                "run `backfillctl journal check`, then `backfillctl journal rebuild`",
             )
 
     def _read_migration(self) -> None:
@@ -165,6 +198,12 @@ class Journal(PlanLog, CopyLog):
     def __repr__(self) -> str:
         state = "closed" if self._closed else "failed" if self._failure else f"at event {self._head_seq}"
         return f"<Journal {self.path.name} {state}, {self.in_flight} in flight>"
+
+    @property
+    def migration_id(self) -> str:
+        """The migration's name and the moment of its creation: no two migrations share both."""
+        (created_us,) = self._row("SELECT created FROM progress")
+        return f"{self.name}/{created_us}"
 
     def set_cutoff(self, cutoff_us: int, *, now_us: int) -> None:
         """Fix the cutoff, once, where none was given at creation (the server's clock at first planning).
@@ -211,7 +250,7 @@ class Journal(PlanLog, CopyLog):
 
         Args:
             kind: one of `journal.events.NOTES`.
-            data: its facts; no secrets.
+            data: its facts, no secrets; keys named in it as "ordinals" (a list) show it in `explain`.
             now_us: microseconds since 1970-01-01 UTC.
             source: whom it concerns.
             ordinal: a key it concerns: `explain` shows it there.

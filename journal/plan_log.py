@@ -206,7 +206,7 @@ class PlanLog(EventLog):
                 Kind.SOURCE_CLOSED, {"proof": proof, "proven": proven}, source=source, now_us=now_us
             )
 
-    def reopen_source(self, source: int, *, who: str, reason: str, now_us: int) -> None:
+    def reopen_source(self, source: int, *, now_us: int, who: str = "", reason: str = "") -> None:
         """Record that a closed source is to be planned again.
 
         Raises:

@@ -176,8 +176,11 @@ class Projector:
         self._one("UPDATE progress SET completed_seq = ?", (event.seq,))
 
     def _noted(self, event: StoredEvent, _text: str) -> None:
-        if isinstance(event.data, dict) and isinstance(event.data.get("ordinal"), int):
-            self._index_keys(event.seq, [event.data["ordinal"]])
+        """Index a note under the keys that it names as "ordinal" or "ordinals"."""
+        concerned = {event.data["ordinal"]} if "ordinal" in event.data else set()
+        concerned.update(event.data.get("ordinals", ()))
+        if concerned:
+            self._index_keys(event.seq, sorted(concerned))
 
     # -- sources and passes ---------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from journal.checkpoint import Checkpoint, Order, Position, SegmentView, derive
 from journal.entries import SourceCounts, SourceRecord
 
 if TYPE_CHECKING:
@@ -61,3 +62,66 @@ def counts(connection: sqlite3.Connection) -> dict[str, SourceCounts]:
             unusable=unusable,
         )
     return found
+
+
+def checkpoints(connection: sqlite3.Connection, order: Order) -> dict[str, Checkpoint]:
+    """Return the safe checkpoint of each source; a few look-ups per segment, whatever the number of keys."""
+    return {name: _checkpoint(connection, record, order) for name, record in sources(connection).items()}
+
+
+def _checkpoint(connection: sqlite3.Connection, source: SourceRecord, order: Order) -> Checkpoint:
+    segments = connection.execute(
+        "SELECT state, lo, hi, frontier FROM segment WHERE source = ? ORDER BY id", (source.id,)
+    ).fetchall()
+    views = [
+        SegmentView(lo, hi, _first_unsettled(connection, lo, hi, frontier))
+        for _, lo, hi, frontier in segments
+        if lo is not None
+    ]
+    (parked,) = connection.execute(
+        "SELECT count(*) FROM straggler WHERE source = ? AND state = 'parked'", (source.id,)
+    ).fetchone()
+
+    def position_of(ordinal: int) -> Position:
+        return Position(
+            *connection.execute("SELECT created_at, row_key FROM plan WHERE ordinal = ?", (ordinal,)).fetchone()
+        )
+
+    def is_parked(ordinal: int) -> bool:
+        row = connection.execute("SELECT state FROM straggler WHERE ordinal = ?", (ordinal,)).fetchone()
+        return row is not None and row[0] == "parked"
+
+    return derive(
+        order,
+        views,
+        position_of,
+        sealed=any(state == "sealed" for state, *_ in segments)
+        and not any(state == "open" and lo is not None for state, lo, *_ in segments),
+        closed=source.closed,
+        parked=parked,
+        is_parked=is_parked,
+    )
+
+
+def _first_unsettled(connection: sqlite3.Connection, lo: int, hi: int, frontier: int) -> int | None:
+    """Return the least unsettled ordinal of a segment: in its first open claim, off the frontier, or the frontier.
+
+    Claims are disjoint and each holds an unsettled key, so only the first can hold the least.
+    """
+    found = [frontier] if frontier <= hi else []
+    (straggler,) = connection.execute(
+        "SELECT min(ordinal) FROM straggler WHERE ordinal BETWEEN ? AND ?", (lo, hi)
+    ).fetchone()
+    if straggler is not None:
+        found.append(straggler)
+    claim = connection.execute(
+        "SELECT lo, hi FROM claim WHERE lo BETWEEN ? AND ? ORDER BY lo LIMIT 1", (lo, hi)
+    ).fetchone()
+    if claim is not None:
+        (ordinal,) = connection.execute(
+            "SELECT p.ordinal FROM plan p LEFT JOIN outcome o ON o.ordinal = p.ordinal"
+            " WHERE p.ordinal BETWEEN ? AND ? AND o.ordinal IS NULL ORDER BY p.ordinal LIMIT 1",
+            claim,
+        ).fetchone()
+        found.append(ordinal)
+    return min(found) if found else None

@@ -144,8 +144,10 @@ CREATE TABLE latest (
     seq INTEGER NOT NULL,
     PRIMARY KEY (kind, source)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO progress (id, projected_seq, planned_hi, session) VALUES (1, 0, 0, 0);
 """
+
+FIRST_PROGRESS = "INSERT INTO progress (id, projected_seq, planned_hi, session) VALUES (1, 0, 0, 0)"
+"""The one row of table `progress` before the first event is folded."""
 
 PROJECTIONS: tuple[str, ...] = (
     "progress",
@@ -163,20 +165,34 @@ PROJECTIONS: tuple[str, ...] = (
 """Every table that `rebuild` may empty."""
 
 
-def _guard_triggers(table: str, number: str) -> dict[str, str]:
-    refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-    return {
-        f"{table}_refuses_update": f"CREATE TRIGGER {table}_refuses_update BEFORE UPDATE ON {table} {refuse}",
-        f"{table}_refuses_delete": f"CREATE TRIGGER {table}_refuses_delete BEFORE DELETE ON {table} {refuse}",
-        f"{table}_takes_the_next": (  # our own two table names
-            f"CREATE TRIGGER {table}_takes_the_next BEFORE INSERT ON {table} "
-            f"WHEN NEW.{number} IS NOT (SELECT coalesce(max({number}), 0) + 1 FROM {table}) "
-            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only and gapless'); END"
-        ),
-    }
-
-
-GUARDS: dict[str, str] = _guard_triggers("event", "seq") | _guard_triggers("plan", "ordinal")
+GUARDS: dict[str, str] = {
+    "event_refuses_update": (
+        "CREATE TRIGGER event_refuses_update BEFORE UPDATE ON event"
+        " BEGIN SELECT RAISE(ABORT, 'event is append-only'); END"
+    ),
+    "event_refuses_delete": (
+        "CREATE TRIGGER event_refuses_delete BEFORE DELETE ON event"
+        " BEGIN SELECT RAISE(ABORT, 'event is append-only'); END"
+    ),
+    "event_takes_the_next": (
+        "CREATE TRIGGER event_takes_the_next BEFORE INSERT ON event"
+        " WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM event)"
+        " BEGIN SELECT RAISE(ABORT, 'event is append-only and gapless'); END"
+    ),
+    "plan_refuses_update": (
+        "CREATE TRIGGER plan_refuses_update BEFORE UPDATE ON plan"
+        " BEGIN SELECT RAISE(ABORT, 'plan is append-only'); END"
+    ),
+    "plan_refuses_delete": (
+        "CREATE TRIGGER plan_refuses_delete BEFORE DELETE ON plan"
+        " BEGIN SELECT RAISE(ABORT, 'plan is append-only'); END"
+    ),
+    "plan_takes_the_next": (
+        "CREATE TRIGGER plan_takes_the_next BEFORE INSERT ON plan"
+        " WHEN NEW.ordinal IS NOT (SELECT coalesce(max(ordinal), 0) + 1 FROM plan)"
+        " BEGIN SELECT RAISE(ABORT, 'plan is append-only and gapless'); END"
+    ),
+}
 """Name and text of every trigger that makes the log append-only."""
 
 
@@ -193,6 +209,7 @@ def journal_migrations() -> Migrations:
     @migrations(name="001_first_schema")
     def first_schema(database: Database) -> None:
         run_script(database, LOG_TABLES + PROJECTION_TABLES)
+        database.execute(FIRST_PROGRESS)
         for trigger in GUARDS.values():
             database.execute(trigger)
 

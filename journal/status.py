@@ -1,0 +1,319 @@
+"""What a migration looks like from outside: frozen values, derived from the journal alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from journal import queries
+from journal.checkpoint import Checkpoint, Order
+from journal.entries import SourceCounts
+from journal.events import Kind, decode
+from journal.projections import PARK_OPERATION
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from journal.entries import SourceRecord
+    from journal.lock import Owner
+
+FAILURES_SHOWN_MAX = 5
+"""Most failures shown per source, the most frequent first."""
+
+
+class MigrationState(StrEnum):
+    """What the migration is doing, or how its last session ended."""
+
+    PLANNING = "planning"
+    RUNNING = "running"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    HALTED = "halted"
+    KILLED = "killed"
+    COMPLETE = "complete"
+    COMPLETE_WITH_PARKED = "complete_with_parked"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatus:
+    """The newest session; the fields about its end are None while it has none on record.
+
+    Attributes:
+        facts: pid, host, version, user and settings, as recorded.
+    """
+
+    number: int
+    started_us: int
+    facts: dict[str, Any]
+    ended_us: int | None = None
+    reason: str | None = None
+    exit_code: int | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PassStatus:
+    """One planning pass: its number, kind ("sweep", "snapshot"), state ("open", "sealed", "abandoned") and rows."""
+
+    number: int
+    kind: str
+    state: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailureStatus:
+    """A class of failures: how often it happened, and the row key and time of the newest one."""
+
+    operation: str
+    failure: str
+    count: int
+    example_key: str
+    last_us: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedStatus:
+    """Keys parked now for one reason; `example_key` and `message` are of the newest."""
+
+    failure: str
+    count: int
+    example_key: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """Where one source stands.
+
+    Attributes:
+        probe: data of the source's newest `probe_recorded`.
+        failures: failed attempts by frequency, FAILURES_SHOWN_MAX at most, settled keys' included.
+        parked: keys parked now, by reason.
+    """
+
+    id: int
+    name: str
+    identity: dict[str, Any]
+    counts: SourceCounts
+    checkpoint: Checkpoint
+    passes: tuple[PassStatus, ...]
+    closed: bool
+    closing_proof: str | None
+    proven: bool
+    unusable_example: str | None
+    probe: dict[str, Any] | None
+    failures: tuple[FailureStatus, ...]
+    parked: tuple[ParkedStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoteStatus:
+    """The newest event of some kind."""
+
+    ts_us: int
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationStatus:
+    """The whole migration at one moment.
+
+    Attributes:
+        owner: who holds the journal now; None if nobody does.
+        head_seq, last_event_us: the newest event.
+        halt: why the newest session halted, if it did.
+        probe: the newest `probe_recorded` that names no source.
+        verification: the newest finished verification.
+        server: the newest PostgreSQL server recorded or accepted.
+    """
+
+    name: str
+    created_us: int
+    cutoff_us: int | None
+    order: Order
+    state: MigrationState
+    owner: Owner | None
+    session: SessionStatus | None
+    head_seq: int
+    last_event_us: int
+    completed_us: int | None
+    sources: tuple[SourceStatus, ...]
+    halt: NoteStatus | None
+    probe: NoteStatus | None
+    verification: NoteStatus | None
+    server: NoteStatus | None
+
+
+def derive_state(  # noqa: PLR0911 -- a decision table reads best as one
+    *,
+    alive: bool,
+    session_open: bool,
+    completed: bool,
+    draining: bool,
+    halted: bool,
+    pass_open: bool,
+    counts: list[SourceCounts],
+) -> MigrationState:
+    """Return the state in one word; pure.
+
+    Args:
+        alive: somebody holds the lock.
+        session_open: the newest session has no end on record.
+        completed: every key was found settled, and nothing was added since.
+        draining: a drain or a cancel is on record in the newest session.
+        halted: a halt is.
+        pass_open: some source has a planning pass open.
+        counts: of every source.
+    """
+    if completed:
+        return MigrationState.COMPLETE
+    if alive and session_open:
+        if draining:
+            return MigrationState.DRAINING
+        planning = pass_open and not any(count.in_flight for count in counts)
+        return MigrationState.PLANNING if planning else MigrationState.RUNNING
+    if session_open:
+        return MigrationState.KILLED
+    if halted:
+        return MigrationState.HALTED
+    parked = sum(count.parked for count in counts)
+    left = sum(count.in_flight + count.pending + count.unclaimed for count in counts)
+    if parked and not left and not pass_open:
+        return MigrationState.COMPLETE_WITH_PARKED
+    return MigrationState.STOPPED
+
+
+def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> MigrationStatus:
+    """Return the status of the journal behind `connection`, within the caller's one transaction."""
+    name, order, cutoff_us, created_us, session_seq, ended_seq, completed_seq = connection.execute(
+        "SELECT name, order_name, cutoff, created, session_seq, session_ended_seq, completed_seq FROM progress"
+    ).fetchone()
+    head_seq, last_event_us = connection.execute("SELECT seq, ts FROM event ORDER BY seq DESC LIMIT 1").fetchone()
+    latest = {
+        (kind, source): seq for kind, source, seq in connection.execute("SELECT kind, source, seq FROM latest")
+    }
+
+    def in_session(kind: Kind) -> bool:
+        return session_seq is not None and latest.get((kind.value, 0), 0) > session_seq
+
+    def newest(*kinds: Kind) -> NoteStatus | None:
+        seq = max(latest.get((kind.value, 0), 0) for kind in kinds)
+        return _note(connection, seq) if seq else None
+
+    counts = queries.counts(connection)
+    checkpoints = queries.checkpoints(connection, Order(order))
+    sources = tuple(
+        _source_status(connection, record, counts[key], checkpoints[key], latest.get((Kind.PROBE_RECORDED, record.id)))
+        for key, record in queries.sources(connection).items()
+    )
+    state = derive_state(
+        alive=owner is not None,
+        session_open=session_seq is not None and ended_seq is None,
+        completed=completed_seq is not None,
+        draining=in_session(Kind.DRAIN_REQUESTED) or in_session(Kind.CANCELLED),
+        halted=in_session(Kind.HALTED),
+        pass_open=any(item.state == "open" for source in sources for item in source.passes),
+        counts=list(counts.values()),
+    )
+    return MigrationStatus(
+        name=name,
+        created_us=created_us,
+        cutoff_us=cutoff_us,
+        order=Order(order),
+        state=state,
+        owner=owner,
+        session=_session(connection, session_seq, ended_seq),
+        head_seq=head_seq,
+        last_event_us=last_event_us,
+        completed_us=None if completed_seq is None else _note(connection, completed_seq).ts_us,
+        sources=sources,
+        halt=newest(Kind.HALTED) if in_session(Kind.HALTED) else None,
+        probe=newest(Kind.PROBE_RECORDED),
+        verification=newest(Kind.VERIFICATION_FINISHED),
+        server=newest(Kind.SERVER_RECORDED, Kind.SERVER_ACCEPTED),
+    )
+
+
+def _note(connection: sqlite3.Connection, seq: int) -> NoteStatus:
+    ts_us, text = connection.execute("SELECT ts, data FROM event WHERE seq = ?", (seq,)).fetchone()
+    return NoteStatus(ts_us, decode(seq, text))
+
+
+def _session(connection: sqlite3.Connection, started: int | None, ended: int | None) -> SessionStatus | None:
+    if started is None:
+        return None
+    start = _note(connection, started)
+    number, facts = start.data["session"], start.data["facts"]
+    if ended is None:
+        return SessionStatus(number, start.ts_us, facts)
+    end = _note(connection, ended)
+    return SessionStatus(
+        number, start.ts_us, facts, end.ts_us, end.data["reason"], end.data["exit_code"], end.data["message"]
+    )
+
+
+def _source_status(
+    connection: sqlite3.Connection,
+    record: SourceRecord,
+    counts: SourceCounts,
+    checkpoint: Checkpoint,
+    probe_seq: int | None,
+) -> SourceStatus:
+    (unusable_example,) = connection.execute(
+        "SELECT unusable_example FROM source WHERE id = ?", (record.id,)
+    ).fetchone()
+    return SourceStatus(
+        id=record.id,
+        name=record.name,
+        identity=record.identity,
+        counts=counts,
+        checkpoint=checkpoint,
+        passes=tuple(
+            PassStatus(*row)
+            for row in connection.execute(
+                "SELECT pass, kind, state, coalesce(hi + 1 - lo, 0) FROM segment WHERE source = ? ORDER BY id",
+                (record.id,),
+            )
+        ),
+        closed=record.closed,
+        closing_proof=record.closing_proof,
+        proven=record.proven,
+        unusable_example=unusable_example,
+        probe=None if probe_seq is None else _note(connection, probe_seq).data,
+        failures=_failures(connection, record.id),
+        parked=_parked(connection, record.id),
+    )
+
+
+def _failures(connection: sqlite3.Connection, source: int) -> tuple[FailureStatus, ...]:
+    return tuple(
+        FailureStatus(operation, failure, count, row_key, ts_us, str(json.loads(text).get("message", "")))
+        for operation, failure, count, row_key, ts_us, text in connection.execute(
+            "SELECT f.operation, f.failure, f.count, p.row_key, e.ts, e.data FROM failure f"
+            " JOIN plan p ON p.ordinal = f.example JOIN event e ON e.seq = f.seq"
+            " WHERE f.source = ? AND f.operation <> ? ORDER BY f.count DESC, f.seq DESC LIMIT ?",
+            (source, PARK_OPERATION, FAILURES_SHOWN_MAX),
+        )
+    )
+
+
+def _parked(connection: sqlite3.Connection, source: int) -> tuple[ParkedStatus, ...]:
+    # With a bare column beside max(), SQLite takes it from the row that holds the maximum.
+    rows = connection.execute(
+        "SELECT failure, count(*), max(seq), ordinal FROM straggler WHERE source = ? AND state = 'parked'"
+        " GROUP BY failure ORDER BY count(*) DESC",
+        (source,),
+    ).fetchall()
+    return tuple(
+        ParkedStatus(
+            failure,
+            count,
+            connection.execute("SELECT row_key FROM plan WHERE ordinal = ?", (ordinal,)).fetchone()[0],
+            str(_note(connection, seq).data.get("message", "")),
+        )
+        for failure, count, seq, ordinal in rows
+    )
