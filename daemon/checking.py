@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from daemon.config import Config
     from daemon.errors import ExitCode
 
+SUBJECT_WIDTH_MAX = 24
+"""Longer subjects, such as a bucket of 63 characters, push their own line only."""
+
 
 async def check_everything(
     config: Config, env: Mapping[str, str], write: Callable[[str], None], *, colour: bool
@@ -36,7 +39,7 @@ async def check_everything(
     named = [
         text for source in config.sources for text in (f"source {source.name}", f"bucket {source.bucket}")
     ]
-    width = max(len(text) for text in ["postgres", *named])
+    width = min(SUBJECT_WIDTH_MAX, max(len(text) for text in ["postgres", *named]))
 
     def report(finding: Finding) -> None:
         findings.append(finding)

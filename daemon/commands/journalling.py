@@ -119,7 +119,7 @@ def journal_rebuild(config_path: Path | None, journal_path: Path | None) -> None
     path = find_journal(config_path, journal_path)
     from journal import maintenance
 
-    number = maintenance.rebuild(path, now_us=now_us())
+    number = maintenance.rebuild(path)
     click.echo(f"{path}: projections derived anew from {number} events")
 
 
@@ -159,6 +159,8 @@ def journal_backup(destination: Path, config_path: Path | None, journal_path: Pa
     path = find_journal(config_path, journal_path)
     from journal import maintenance
 
+    if destination.exists():
+        raise ConfigError([f"backup to {destination}: it exists"], "name another destination")
     maintenance.backup(path, destination)
     click.echo(f"{path} copied to {destination}")
 

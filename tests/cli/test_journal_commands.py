@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import ExitCode
+from journal.checkpoint import Order
+from journal.entries import Parked, PlannedRow, Settled
+from journal.lifecycle import Outcome
+from journal.log import Journal
+from journal.reader import Reader
+
+from .conftest import SMALLEST, Invoke, WriteConfig
+
+NOW_US = 1_768_500_000_000_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A journal of one source: `a` stored, `b` and `c` parked, `é` still pending."""
+    path = tmp_path / "journal.db"
+    with Journal.create(
+        path, name="blobs", cutoff_us=NOW_US, order=Order.OLDEST_FIRST, now_us=NOW_US
+    ) as journal:
+        journal.start_session(now_us=NOW_US, facts={"pid": 1})
+        source = journal.add_source("attachments", {"table": "public.attachments"}, now_us=NOW_US)
+        journal.begin_pass(source, kind="sweep", now_us=NOW_US)
+        rows = [PlannedRow(key, number, 5) for number, key in enumerate(["a", "b", "c", "é"])]
+        journal.seal_chunk(source, rows, now_us=NOW_US)
+        journal.seal_segment(source, excluded={}, unusable=0, unusable_example=None, now_us=NOW_US)
+        claim = journal.claim(source, limit=3, window=10, now_us=NOW_US)
+        assert claim is not None
+        a, b, c = (key.ordinal for key in claim.keys)
+        journal.record(
+            [
+                Settled(a, Outcome.STORED, 5, "d" * 32, None, None),
+                Parked(b, "rejected", "PUT refused"),
+                Parked(c, "foreign_object", "another's"),
+            ],
+            now_us=NOW_US,
+        )
+        journal.end_session(now_us=NOW_US, reason="halted", exit_code=3)
+    return path
+
+
+def states(path: Path) -> dict[str, str]:
+    with Reader.open(path) as reader:
+        return {key: reader.explain(key)[0].state for key in ("a", "b", "c", "é")}
+
+
+def content(path: Path) -> bytes:
+    with Reader.open(path) as reader:
+        return b"".join(repr(event).encode() for event in reader.events())
+
+
+def test_the_journal_is_found_through_the_config_even_if_the_rest_of_it_is_wrong(
+    invoke: Invoke, path: Path, write_config: WriteConfig
+) -> None:
+    config = write_config(SMALLEST.replace('key = "id"', "key = 7"))
+    assert invoke("events", "-c", config).exit_code == 0
+    assert invoke("events", env={"BACKFILL_CONFIG": str(config)}).exit_code == 0
+    assert invoke("events", env={"BACKFILL_JOURNAL": str(path)}).exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["events"], ["explain", "a"], ["requeue", "--all"]])
+def test_a_journal_that_is_not_there_exits_2_and_is_not_made(
+    invoke: Invoke, tmp_path: Path, arguments: list[str]
+) -> None:
+    result = invoke(*arguments, "--journal", tmp_path / "none.db")
+    assert result.exit_code == ExitCode.USAGE
+    assert "none.db" in result.stderr
+    assert "hint: " in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["events"], ["explain", "a"], ["requeue", "--all"]])
+def test_a_file_that_is_no_journal_exits_7_and_is_left_alone(
+    invoke: Invoke, tmp_path: Path, arguments: list[str]
+) -> None:
+    other = tmp_path / "other.db"
+    other.write_bytes(b"no journal at all" * 400)
+    result = invoke(*arguments, "--journal", other)
+    assert result.exit_code == ExitCode.JOURNAL
+    assert result.stderr.startswith("error: ")
+    assert other.read_bytes() == b"no journal at all" * 400
+
+
+def test_a_journal_of_a_newer_program_exits_7(invoke: Invoke, path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 999")
+    result = invoke("events", "--journal", path)
+    assert result.exit_code == ExitCode.JOURNAL
+    assert "newer" in result.stderr
+
+
+def test_status_tells_what_is_parked(invoke: Invoke, path: Path) -> None:
+    result = invoke("status", "--journal", path)
+    assert result.exit_code == 0
+    assert "attachments" in result.stdout
+    assert "parked" in result.stdout
+
+
+def test_status_as_json_carries_its_schema_version(invoke: Invoke, path: Path) -> None:
+    found = json.loads(invoke("status", "--json", "--journal", path).stdout)
+    assert found["schema_version"] == 1
+    assert found["name"] == "blobs"
+
+
+def test_explain_tells_one_key_and_names_a_key_never_planned(invoke: Invoke, path: Path) -> None:
+    assert "rejected" in invoke("explain", "b", "--journal", path).stdout
+    assert "é" in invoke("explain", "é", "--journal", path).stdout
+    json.loads(invoke("explain", "b", "--json", "--journal", path).stdout)
+    result = invoke("explain", "z", "--journal", path)
+    assert result.exit_code == ExitCode.USAGE
+    assert "no source has planned a row with this key" in result.stderr
+
+
+def test_events_are_one_a_line_and_can_be_narrowed(invoke: Invoke, path: Path) -> None:
+    every = invoke("events", "--journal", path).stdout.splitlines()
+    assert len(every) > 5
+    assert len(invoke("events", "--journal", path, "--limit", "2").stdout.splitlines()) == 2
+    parked = invoke("events", "--json", "--journal", path, "--kind", "key_parked", "--source", "attachments")
+    assert [json.loads(line)["kind"] for line in parked.stdout.splitlines()] == ["key_parked", "key_parked"]
+    assert invoke("events", "--journal", path, "--since", "2026-01-15T18:00:00Z").stdout.splitlines() == every
+    assert invoke("events", "--journal", path, "--since", "2999-01-01T00:00:00Z").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--kind", "key_parkd"], ["--source", "attachment"], ["--since", "yesterday"], ["--limit", "0"]],
+)
+def test_events_refuse_what_they_do_not_know(invoke: Invoke, path: Path, arguments: list[str]) -> None:
+    result = invoke("events", "--journal", path, *arguments)
+    assert result.exit_code == ExitCode.USAGE
+    assert arguments[1] in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "requeued"),
+    [
+        (["--all"], {"b", "c"}),
+        (["--key", "b"], {"b"}),
+        (["--failure", "foreign_object"], {"c"}),
+        (["--source", "attachments", "--failure", "rejected"], {"b"}),
+        (["--key", "a"], set()),
+    ],
+)
+def test_requeue_gives_parked_keys_another_chance(
+    invoke: Invoke, path: Path, arguments: list[str], requeued: set[str]
+) -> None:
+    before = states(path)
+    result = invoke("requeue", "--journal", path, *arguments)
+    assert result.exit_code == 0
+    after = states(path)
+    assert {key for key in before if before[key] != after[key]} == requeued
+    assert all(after[key] == "planned" for key in requeued)
+
+
+@pytest.mark.parametrize("arguments", [["--failure", "rejcted"], ["--source", "attachment"]])
+def test_requeue_refuses_what_it_does_not_know(invoke: Invoke, path: Path, arguments: list[str]) -> None:
+    before = content(path)
+    result = invoke("requeue", "--journal", path, *arguments)
+    assert result.exit_code == ExitCode.USAGE
+    assert arguments[1] in result.stderr
+    assert content(path) == before
+
+
+def test_requeue_beside_a_daemon_is_refused_and_names_it(invoke: Invoke, path: Path) -> None:
+    before = content(path)
+    with Journal.open(path, now_us=NOW_US):
+        result = invoke("requeue", "--all", "--journal", path)
+    assert result.exit_code == ExitCode.JOURNAL
+    assert f"pid {os.getpid()}" in result.stderr
+    assert "hint: " in result.stderr
+    assert content(path) == before
+
+
+def test_journal_check_is_content_with_a_sound_journal(invoke: Invoke, path: Path) -> None:
+    result = invoke("journal", "check", "--journal", path)
+    assert (result.exit_code, result.stdout) == (0, f"{path}: sound\n")
+
+
+def test_journal_check_finds_a_flipped_byte_in_a_key(invoke: Invoke, path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        for (trigger,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+        connection.execute("UPDATE plan SET row_key = 'x' WHERE row_key = 'a'")
+    result = invoke("journal", "check", "--journal", path)
+    assert result.exit_code == ExitCode.JOURNAL
+    assert result.stderr.startswith("error: ")
+
+
+def test_journal_rebuild_changes_nothing_that_status_shows(invoke: Invoke, path: Path) -> None:
+    before = states(path)
+    assert invoke("journal", "rebuild", "--journal", path).exit_code == 0
+    assert states(path) == before
+
+
+def test_journal_export_is_json_lines_and_never_over_a_file(
+    invoke: Invoke, path: Path, tmp_path: Path
+) -> None:
+    lines = [json.loads(line) for line in invoke("journal", "export", "--journal", path).stdout.splitlines()]
+    assert [line["row_key"] for line in lines if line["type"] == "planned"] == ["a", "b", "c", "é"]
+    out = tmp_path / "log.jsonl"
+    assert invoke("journal", "export", "--journal", path, "-o", out).exit_code == 0
+    assert [json.loads(line) for line in out.read_text().splitlines()] == lines
+    assert invoke("journal", "export", "--journal", path, "-o", out).exit_code == ExitCode.USAGE
+
+
+def test_journal_backup_opens_and_never_overwrites(invoke: Invoke, path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    assert invoke("journal", "backup", copy, "--journal", path).exit_code == 0
+    assert states(copy) == states(path)
+    assert invoke("journal", "backup", copy, "--journal", path).exit_code == ExitCode.USAGE
