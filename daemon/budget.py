@@ -37,17 +37,17 @@ class ByteBudget:
 
 
 class Silence:
-    """How long an endpoint has answered nobody, counted from the first attempt it left unanswered."""
+    """How long an endpoint has served nobody, counted from the first attempt it left unserved."""
 
     def __init__(self) -> None:
         self._since: float | None = None
 
     def broken(self) -> None:
-        """Note that an answer arrived, whatever it said."""
+        """Note an answer that was more than a plea to slow down."""
         self._since = None
 
     def unanswered(self, now: float) -> float:
-        """Note an attempt without an answer at `now` (monotonic seconds); return the silence so far."""
+        """Note an attempt without such an answer at `now` (monotonic seconds); return the silence so far."""
         if self._since is None:
             self._since = now
         return now - self._since

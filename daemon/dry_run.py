@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from daemon.estimating import Estimate, Tally
 from daemon.layouts import Layout, layout_of, object_key, unusable_reason
 from daemon.planning import checked_cutoff, refuse_undecided_nulls
-from daemon.scanning import OnProgress, PlanSource, ScanLimits, Scanner, no_progress, persist
+from daemon.scanning import OnProgress, PlanSource, ScanLimits, Scanner, no_progress
 
 if TYPE_CHECKING:
     from random import Random
@@ -38,9 +38,8 @@ async def dry_run(
     Raises:
         SourceUnfitError, ConfigError, UnreachableError, RefusedError: where planning would refuse.
     """
-    server = await persist(source.server, spec.name, limits, random)
-    facts = await persist(lambda: source.describe(spec), spec.name, limits, random)
-    settled = checked_cutoff(cutoff_us, now_us=server.now_us)
+    facts = await source.describe(spec)
+    settled = checked_cutoff(cutoff_us, now_us=(await source.server()).now_us)
     tallies = _Tallies(layout_of(spec))
     scanner = Scanner(source, spec, cutoff_us=settled, limits=limits, random=random, on_progress=on_progress)
     if facts.relations:

@@ -30,7 +30,7 @@ class BackfillError(Exception):
         exit_code: what the process exits with if nothing handles it.
     """
 
-    exit_code = ExitCode.FAILED
+    exit_code: ExitCode = ExitCode.FAILED
 
     def __init__(self, problem: str, hint: str = "") -> None:
         super().__init__(problem)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
 import trio
 
 from daemon.budget import ByteBudget, Silence
+from daemon.config import MaxFailures
+from daemon.drain import Drain
 from daemon.errors import ExitCode
+from daemon.halting import MigrationHalted, halted
 from daemon.layouts import Layout, object_key
 from daemon.recorder import Recorder
-from daemon.retrying import Disposition, Failure, FailureClass, decide
+from daemon.retrying import Disposition, Failure, decide
 from daemon.rows import FetchedRow, Wanted
-from daemon.uploader import Destination, MigrationHalted, Uploader
+from daemon.uploader import Destination, Uploader
+from journal.entries import AttemptFailed, Claim, ClaimedKey, Parked, Settled
 from journal.lifecycle import Outcome
-from journal.log import AttemptFailed, Claim, ClaimedKey, Parked, Settled
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,7 @@ class Limits:
         connections: fetches at once.
         claim_keys_max: keys in one claim (`upload.key_batch_size`).
         max_in_flight: bytes of values in memory.
-        max_failures: keys that may be parked in this session; one more halts.
+        max_failures, planned_rows: how many keys may be parked in this session before it halts.
         max_attempts, give_up_after: the retry policy's bounds for fetches.
     """
 
@@ -62,7 +65,8 @@ class Limits:
     connections: int
     claim_keys_max: int
     max_in_flight: int
-    max_failures: int
+    max_failures: MaxFailures
+    planned_rows: int
     max_attempts: int
     give_up_after: float
 
@@ -70,20 +74,6 @@ class Limits:
     def claim_window(self) -> int:
         """Keys claimed and unsettled at most: what a crash can repeat."""
         return 2 * self.concurrency + self.connections * FETCH_BATCH_KEYS_MAX
-
-
-class Drain:
-    """The request to stop: no more claims, uploads in hand may end."""
-
-    def __init__(self) -> None:
-        self.requested = trio.Event()
-
-    def request(self) -> None:
-        """Ask for the drain; asking again changes nothing."""
-        self.requested.set()
-
-    def __bool__(self) -> bool:
-        return self.requested.is_set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +89,13 @@ class _Upload:
     row: FetchedRow
 
 
-@dataclass
-class Tally:
-    """What this session has done; for display only, never read back for a decision but the failure budget."""
-
-    parked: int = 0
-    settled: dict[Outcome, int] = field(default_factory=dict)
-
-
 class Pipeline:
     """Copies all claimable keys of some sources, then returns.
 
     The nursery: one claimer → `connections` fetchers → `concurrency` uploaders → the recorder's committer.
+
+    Attributes:
+        parked: keys parked in this session, `parked_before` included.
     """
 
     def __init__(
@@ -121,6 +106,8 @@ class Pipeline:
         limits: Limits,
         drain: Drain,
         random: Random,
+        *,
+        parked_before: int = 0,
     ) -> None:
         self._sources = sources
         self._uploader = uploader
@@ -130,7 +117,7 @@ class Pipeline:
         self._random = random
         self._budget = ByteBudget(limits.max_in_flight)
         self._silence = Silence()
-        self.tally = Tally()
+        self.parked = parked_before
 
     async def run(self) -> None:
         """Copy until nothing is left to claim, or until drained.
@@ -189,10 +176,13 @@ class Pipeline:
             if claim is not None:
                 rotation.rotate(-1)
                 return claim, False
-            if await self._recorder.call(lambda journal, _now, of=source.id: journal.has_unclaimed(of)):
+            if await self._has_unclaimed(source):
                 return None, True
             rotation.rotate(-1)
         return None, False
+
+    async def _has_unclaimed(self, source: CopySource) -> bool:
+        return await self._recorder.call(lambda journal, _now: journal.has_unclaimed(source.id))
 
     async def _claim_from(self, source: CopySource) -> Claim | None:
         return await self._recorder.call(
@@ -266,30 +256,26 @@ class Pipeline:
                 rows = await source.fetch(wanted)
             except Failure as failure:
                 failures += 1
-                answers += failure.answered
+                answers += failure.counted
                 now = trio.current_time()
-                if failure.answered:
+                if failure.counted:
                     self._silence.broken()
                 decision = decide(
                     failure,
                     answers=answers,
                     failures=failures,
                     max_attempts=self._limits.max_attempts,
-                    silent_seconds=0.0 if failure.answered else self._silence.unanswered(now),
+                    silent_seconds=0.0 if failure.counted else self._silence.unanswered(now),
                     give_up_after=self._limits.give_up_after,
                     jitter=self._random.random(),
-                    refreshed=False,
+                    refreshed=True,
                 )
                 log.warning("%s: fetch of %d keys failed: %s", source.name, len(keys), failure.message)
                 if failure.answered and len(keys) > 1:
                     return None
                 await self._recorder.record(_fetch_failed(keys[0].ordinal, failure, failures, now - begun))
                 if decision.disposition is Disposition.HALT:
-                    raise MigrationHalted(
-                        f"{source.name}: PostgreSQL is out of reach: {failure.message}",
-                        "check postgres.dsn and the server; upload.give_up_after sets how long silence is borne",
-                        decision.exit_code,
-                    ) from failure
+                    raise halted(failure, decision.exit_code, subject=source.name) from failure
                 if decision.disposition is Disposition.PARK:
                     await self._settle(source, keys[0], Parked(keys[0].ordinal, failure.kind, failure.message))
                     return None
@@ -315,13 +301,12 @@ class Pipeline:
     async def _settle(self, source: CopySource, key: ClaimedKey, settled: Settled | Parked) -> None:
         await self._recorder.record(settled)
         if isinstance(settled, Settled):
-            self.tally.settled[settled.outcome] = self.tally.settled.get(settled.outcome, 0) + 1
             return
-        self.tally.parked += 1
+        self.parked += 1
         log.warning("%s: parked %r: %s: %s", source.name, key.row_key, settled.failure, settled.message)
-        if self.tally.parked > self._limits.max_failures:
+        if self._limits.max_failures.exceeded(self.parked, self._limits.planned_rows):
             raise MigrationHalted(
-                f"{self.tally.parked} keys parked in this session, more than max_failures = {self._limits.max_failures}",
+                f"{self.parked} keys parked in this session, more than max_failures = {self._limits.max_failures}",
                 "`backfillctl status` names the causes; mend them, then `backfillctl requeue`, or raise upload.max_failures",
                 ExitCode.PARKED,
             )

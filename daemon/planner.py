@@ -10,12 +10,12 @@ import trio
 
 from daemon.passes import Kind, PassRunner
 from daemon.planning import Closing, Verdict, checked_cutoff, closing
-from daemon.scanning import OnProgress, PlanSource, ScanLimits, no_progress, persist
+from daemon.scanning import OnProgress, PlanSource, ScanLimits, no_progress
 from journal.errors import IllegalTransition
 from journal.staging import StageLost
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from daemon.config import SourceConfig
     from daemon.rows import TableFacts
@@ -38,7 +38,7 @@ class PlanSettings:
 
     Attributes:
         late_grace: `postgres.late_grace`, seconds.
-        scan: how long scans bear failures.
+        scan: how long the loss of snapshots is borne.
         allow_seqscan: plan even where no index serves the fetches.
     """
 
@@ -88,7 +88,7 @@ class Planner:
         recorded = self._journal.cutoff_us
         if recorded is not None and await self._call(lambda: any(map(_finished, self._journal.counts().values()))):
             return recorded
-        server = await self._persist("cutoff", self._source.server)
+        server = await self._source.server()
         cutoff_us = checked_cutoff(recorded, now_us=server.now_us)
         if recorded is None:
             await self._call(lambda: self._journal.set_cutoff(cutoff_us, now_us=self._runtime.now_us()))
@@ -165,7 +165,7 @@ class Planner:
         cutoff_us = self._cutoff_us
         suspects: frozenset[str] | None = None
         while True:
-            writers = await self._persist(spec.name, lambda: self._source.writers_before(cutoff_us))
+            writers = await self._source.writers_before(cutoff_us)
             decision = closing(
                 writers, cutoff_us=cutoff_us, late_grace=self._settings.late_grace, suspects=suspects
             )
@@ -210,13 +210,10 @@ class Planner:
                 begun.stage.close()
 
     async def _describe(self, spec: SourceConfig) -> TableFacts:
-        facts = await self._persist(spec.name, lambda: self._source.describe(spec))
+        facts = await self._source.describe(spec)
         if not self._settings.allow_seqscan:
-            await self._persist(spec.name, lambda: self._source.check_fetch_plan(spec, facts))
+            await self._source.check_fetch_plan(spec, facts)
         return facts
-
-    async def _persist(self, subject: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        return await persist(attempt, subject, self._settings.scan, self._runtime.random)
 
     async def _call(self, function: Callable[[], T]) -> T:
         return await self._runtime.journal_runner(function)

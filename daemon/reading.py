@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -22,7 +22,7 @@ from daemon.row_queries import Relation, RowQueries, sort_out, unindexed_scans
 from daemon.rows import Exclusions, FetchedRow, ServerFacts, SweptRange, SweptRow, TableFacts, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
     from random import Random
 
     from daemon.config import SourceConfig
@@ -150,8 +150,9 @@ class PostgresSource:
         async with (
             self._lend() as session,
             session.scan(queries.scan(), *arguments, operation="SCAN") as batches,
+            aclosing(self._sorted_out(queries, batches)) as sorted_out,
         ):
-            yield self._sorted_out(queries, batches)
+            yield sorted_out
 
     async def writers_before(self, cutoff_us: int) -> Writers:
         """Return what could still add rows dated before `cutoff_us`.
@@ -265,7 +266,7 @@ class PostgresSource:
 
     async def _sorted_out(
         self, queries: RowQueries, batches: AsyncIterator[list[Any]]
-    ) -> AsyncIterator[tuple[list[SweptRow], Exclusions, int]]:
+    ) -> AsyncGenerator[tuple[list[SweptRow], Exclusions, int], None]:
         try:
             async for batch in batches:
                 kept, excluded, null_keys = sort_out(batch)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, TypeVar
 
 import trio
 
 from daemon.runtime import Runtime
+from journal.entries import AttemptFailed, JsonValue, Parked, Settled
 from journal.errors import JournalError
-from journal.log import AttemptFailed, Journal, Parked, Settled
+from journal.events import Kind
+from journal.log import Journal
 
 T = TypeVar("T")
-Entry = Settled | AttemptFailed | Parked
+Entry: TypeAlias = Settled | AttemptFailed | Parked
 
 GROUP_MAX = 1000
 """Entries committed at once at most; measured: FULL costs 2 us a key at 500, less at 2000."""
@@ -45,6 +47,10 @@ class Recorder:
         """Run `function(journal, now_us)` when the writer is free; what it returns is committed."""
         async with self._turn:
             return await self._write(lambda: function(self.journal, self._runtime.now_us()))
+
+    async def note(self, kind: Kind, data: Mapping[str, JsonValue], *, source: int | None = None) -> None:
+        """Record an event that concerns no key."""
+        await self.call(lambda journal, now_us: journal.note(kind, data, now_us=now_us, source=source))
 
     async def record(self, entry: Entry) -> None:
         """Hand over one entry for the next group commit; waits while two groups are already waiting."""

@@ -24,7 +24,6 @@ class FailureClass(StrEnum):
     CORRUPTED = "corrupted"
     GARBLED = "garbled"
     REJECTED = "rejected"
-    NOT_COMPARABLE = "not_comparable"
     FOREIGN_OBJECT = "foreign_object"
     UNUSABLE_KEY = "unusable_key"
     METADATA_TOO_LARGE = "metadata_too_large"
@@ -52,7 +51,7 @@ class Failure(Exception):  # noqa: N818 -- a classified answer, raised inside on
         kind: what went wrong.
         operation: "PUT", "HEAD", "GET", "LIST", "FETCH".
         message: one line without secrets or payload.
-        answered: an answer arrived (attempts count answers only; silence is bounded by time instead).
+        answered: an answer arrived.
         http_status, code, request_id: of the answer, where there was one.
         fresh_connection: try again on a new connection (after a 503, as AWS advises).
     """
@@ -66,6 +65,15 @@ class Failure(Exception):  # noqa: N818 -- a classified answer, raised inside on
     request_id: str | None = None
     fresh_connection: bool = False
 
+    @property
+    def counted(self) -> bool:
+        """Whether this answer says something about the key, and so uses up one of its attempts.
+
+        Silence does not, nor does a 503 or 429: a storm of minutes must not park whatever it met. Both are
+        bounded by how long the endpoint serves nobody.
+        """
+        return self.answered and self.kind is not FailureClass.THROTTLED
+
 
 _RETRIED = {
     FailureClass.TIMEOUT,
@@ -74,12 +82,12 @@ _RETRIED = {
     FailureClass.THROTTLED,
     FailureClass.CONFLICT,
     FailureClass.CLOCK_SKEW,
-    FailureClass.EXPIRED_CREDENTIALS,
     FailureClass.CORRUPTED,
     FailureClass.GARBLED,
 }
 _HALTING = {
     FailureClass.FORBIDDEN: ExitCode.REFUSED,
+    FailureClass.EXPIRED_CREDENTIALS: ExitCode.REFUSED,
     FailureClass.NO_SUCH_BUCKET: ExitCode.REFUSED,
     FailureClass.WRONG_REGION: ExitCode.USAGE,
     FailureClass.REDIRECTED: ExitCode.USAGE,
@@ -124,25 +132,24 @@ def decide(  # noqa: PLR0911 -- a decision table reads best as one
 
     Args:
         failure: the attempt's classified end.
-        answers: answered attempts of this key so far, this one included.
+        answers: counted attempts of this key so far, this one included.
         failures: failed attempts of this key so far, this one included (sets the backoff).
         max_attempts: config `upload.max_attempts`.
-        silent_seconds: how long the endpoint has answered nobody.
+        silent_seconds: how long the endpoint has served nobody.
         give_up_after: config `upload.give_up_after`, seconds.
         jitter: uniform in [0, 1).
         refreshed: credentials were refreshed since this key was first refused.
     """
-    if failure.kind in {FailureClass.FORBIDDEN, FailureClass.EXPIRED_CREDENTIALS} and failure.operation == "PUT":
-        if not refreshed:
-            return Decision(Disposition.RETRY)
-        return Decision(Disposition.HALT, exit_code=ExitCode.REFUSED)
+    if failure.kind in {FailureClass.FORBIDDEN, FailureClass.EXPIRED_CREDENTIALS} and not refreshed:
+        return Decision(Disposition.RETRY)
+    if failure.kind is FailureClass.FORBIDDEN and failure.operation in {"HEAD", "GET"}:
+        # The right to look is missing, not the right to write: only this key can't be compared.
+        return Decision(Disposition.PARK)
     if failure.kind in _HALTING:
-        if failure.operation in {"HEAD", "GET"} and failure.kind is FailureClass.FORBIDDEN:
-            return Decision(Disposition.PARK)
         return Decision(Disposition.HALT, exit_code=_HALTING[failure.kind])
     if failure.kind not in _RETRIED:
         return Decision(Disposition.PARK)
-    if not failure.answered:
+    if not failure.counted:
         if silent_seconds >= give_up_after:
             return Decision(Disposition.HALT, exit_code=ExitCode.UNREACHABLE)
         return Decision(Disposition.RETRY, backoff(failures, jitter))

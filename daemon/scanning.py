@@ -10,19 +10,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import trio
 
 from daemon.budget import Silence
-from daemon.errors import BackfillError, ExitCode, RefusedError, UnreachableError
+from daemon.errors import BackfillError, UnreachableError
 from daemon.planning import RANGE_BLOCKS_FIRST, RANGE_ROWS_TARGET, next_range_blocks, range_end
-from daemon.retrying import Disposition, Failure, FailureClass, decide
+from daemon.retrying import Disposition, Failure, decide
 from daemon.rows import Exclusions, SweptRange, SweptRow
 from journal.staging import RelationProgress
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
     from random import Random
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from daemon.planning import Writers
     from daemon.rows import ServerFacts, TableFacts
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 RESTARTS_MAX = 5
@@ -51,7 +50,8 @@ def no_progress(_rows_seen: int, _blocks_done: int, _blocks_total: int) -> None:
 class PlanSource(Protocol):
     """PostgreSQL, as planning needs it.
 
-    Every method may raise Failure (classified, worth a retry or not), UnreachableError, RefusedError.
+    Short statements are repeated by the source itself until it gives up with UnreachableError or RefusedError; a
+    snapshot can't be, so only `scan` raises Failure.
     """
 
     async def server(self) -> ServerFacts:
@@ -73,10 +73,13 @@ class PlanSource(Protocol):
         next_block: int | None,
         cutoff_us: int,
     ) -> SweptRange:
-        """Read the rows of one block range of one relation; no upper bound where `next_block` is None."""
+        """Read the rows of one block range of one relation; no upper bound where `next_block` is None.
+
+        A relation that is gone has no rows and the filenode 0.
+        """
 
     def scan(
-        self, spec: SourceConfig, facts: TableFacts, *, cutoff_us: int, snapshot: bool
+        self, spec: SourceConfig, facts: TableFacts, *, cutoff_us: int
     ) -> AbstractAsyncContextManager[AsyncIterator[tuple[list[SweptRow], Exclusions, int]]]:
         """Read all rows in bounded batches (rows, exclusions, rows seen), in one read-only snapshot."""
 
@@ -96,10 +99,10 @@ class Collector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScanLimits:
-    """How long a scan bears failures.
+    """How often and how long losing a snapshot is borne.
 
     Attributes:
-        max_attempts: answered attempts of one statement.
+        max_attempts: snapshots that the server may cancel.
         give_up_after: seconds of silence.
     """
 
@@ -107,8 +110,8 @@ class ScanLimits:
     give_up_after: float
 
 
-class Attempts:
-    """Failed attempts of one statement, and what follows from each."""
+class _Attempts:
+    """Snapshots that were lost, and what follows from each."""
 
     def __init__(self, subject: str, limits: ScanLimits, random: Random) -> None:
         self._subject = subject
@@ -118,15 +121,19 @@ class Attempts:
         self._answers = 0
         self._failures = 0
 
-    async def after(self, failure: Failure) -> None:
+    async def after(self, failure: Failure, *, rows_seen: int) -> None:
         """Wait as long as `failure` asks for, then return for another attempt.
 
+        Args:
+            failure: why the snapshot was lost.
+            rows_seen: by this attempt; any row ends the server's silence.
+
         Raises:
-            UnreachableError, RefusedError, BackfillError: another attempt would not help.
+            UnreachableError: another attempt would not help.
         """
         self._failures += 1
         self._answers += failure.answered
-        if failure.answered:
+        if failure.answered or rows_seen:
             self._silence.broken()
         decision = decide(
             failure,
@@ -138,31 +145,14 @@ class Attempts:
             jitter=self._random.random(),
             refreshed=True,
         )
-        log.warning("plan %s: attempt %d failed: %s", self._subject, self._failures, failure.message)
+        log.warning("plan %s: snapshot %d was lost: %s", self._subject, self._failures, failure.message)
         if decision.disposition is Disposition.RETRY:
             await trio.sleep(decision.delay)
             return
-        problem = f"plan {self._subject}: gave up after {self._failures} attempts: {failure.message}"
-        hint = "check postgres.dsn and the server, then run again: planning resumes where it stopped"
-        if decision.exit_code is ExitCode.REFUSED:
-            raise RefusedError(problem, hint) from failure
-        if not failure.answered or failure.kind in {FailureClass.TIMEOUT, FailureClass.CONNECTION}:
-            raise UnreachableError(problem, hint) from failure
-        raise BackfillError(problem, hint) from failure
-
-
-async def persist(attempt: Callable[[], Awaitable[T]], subject: str, limits: ScanLimits, random: Random) -> T:
-    """Return what `attempt` returns, trying again as long as the retry policy has it.
-
-    Raises:
-        UnreachableError, RefusedError, BackfillError: it failed for good.
-    """
-    attempts = Attempts(subject, limits, random)
-    while True:
-        try:
-            return await attempt()
-        except Failure as failure:
-            await attempts.after(failure)
+        raise UnreachableError(
+            f"plan {self._subject}: {self._failures} snapshots were lost, the last one so: {failure.message}",
+            "check that the server runs; on a standby, raise max_standby_streaming_delay; then run again",
+        ) from failure
 
 
 class Scanner:
@@ -203,7 +193,7 @@ class Scanner:
             seen: rows seen by that process.
 
         Raises:
-            BackfillError: a relation was rewritten RESTARTS_MAX times, or a statement failed for good.
+            BackfillError: a relation was rewritten more than RESTARTS_MAX times.
         """
         self._seen = seen
         self._adopt(facts)
@@ -220,16 +210,16 @@ class Scanner:
         """Read the whole table in one snapshot; a failure starts over with a new one.
 
         Raises:
-            UnreachableError, RefusedError, BackfillError: the scan failed for good.
+            UnreachableError: too many snapshots were lost, or the server has been silent for too long.
         """
-        attempts = self._attempts()
+        attempts = _Attempts(self._spec.name, self._limits, self._random)
         while True:
             await collector.restart(SNAPSHOT_RELATION)
             self._seen = 0
             try:
                 await self._snapshot_once(facts, collector)
             except Failure as failure:
-                await attempts.after(failure)
+                await attempts.after(failure, rows_seen=self._seen)
             else:
                 return
 
@@ -237,7 +227,7 @@ class Scanner:
         number = seen = 0
         rows: list[SweptRow] = []
         excluded = Exclusions()
-        async with self._source.scan(self._spec, facts, cutoff_us=self._cutoff_us, snapshot=True) as batches:
+        async with self._source.scan(self._spec, facts, cutoff_us=self._cutoff_us) as batches:
             async for batch, left_out, count in batches:
                 rows += batch
                 excluded.add(left_out)
@@ -259,26 +249,18 @@ class Scanner:
     ) -> None:
         restarts = 0
         blocks = RANGE_BLOCKS_FIRST
-        attempts = self._attempts()
         while reached is None or reached.next_block is not None:
             first = 0 if reached is None or reached.next_block is None else reached.next_block
             end = await self._end_of(relation, first, blocks)
             begun = trio.current_time()
-            try:
-                swept = await self._source.sweep_range(
-                    self._spec,
-                    facts,
-                    relation=relation,
-                    first_block=first,
-                    next_block=end,
-                    cutoff_us=self._cutoff_us,
-                )
-            except Failure as failure:
-                # A shorter range survives a statement timeout or a standby's recovery conflict.
-                blocks = max(1, blocks // 4)
-                await attempts.after(failure)
-                continue
-            attempts = self._attempts()
+            swept = await self._source.sweep_range(
+                self._spec,
+                facts,
+                relation=relation,
+                first_block=first,
+                next_block=end,
+                cutoff_us=self._cutoff_us,
+            )
             if reached is not None and swept.filenode != reached.filenode:
                 restarts += 1
                 await self._begin_again(collector, relation, restarts)
@@ -312,6 +294,3 @@ class Scanner:
     def _adopt(self, facts: TableFacts) -> None:
         self._blocks = {relation: facts.blocks.get(relation, 0) for relation in facts.relations}
         self._described = trio.current_time()
-
-    def _attempts(self) -> Attempts:
-        return Attempts(self._spec.name, self._limits, self._random)

@@ -42,6 +42,7 @@ _BY_CODE = {
     "57014": Meaning.CROWDED,  # query_canceled: statement_timeout, a recovery conflict, or an administrator
     "55P03": Meaning.CROWDED,  # lock_not_available: lock_timeout
     "42501": Meaning.REFUSED,  # insufficient_privilege, row_security=off included
+    "25006": Meaning.UNFIT_SCHEMA,  # read_only_sql_transaction: `where` calls a function that writes
     "3D000": Meaning.REFUSED,  # invalid_catalog_name: no such database
     "26000": Meaning.POOLED,  # invalid_sql_statement_name
     "42P05": Meaning.POOLED,  # duplicate_prepared_statement

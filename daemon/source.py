@@ -30,7 +30,7 @@ from daemon.rows import INFINITY_US, MINUS_INFINITY_US
 from daemon.server_errors import pooled, refused_connection, translated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
     from random import Random
 
     from daemon.config import PostgresConfig
@@ -204,12 +204,13 @@ class Session:
 
         transaction, cursor = await self._run(begin, operation)
 
-        async def batches() -> AsyncIterator[list[Any]]:
+        async def batches() -> AsyncGenerator[list[Any], None]:
             while batch := await self._run(lambda _: cursor.fetch(SCAN_BATCH_ROWS), operation):
                 yield batch
 
         try:
-            yield batches()
+            async with contextlib.aclosing(batches()) as stream:
+                yield stream
             await self._run(lambda _: transaction.rollback(), operation)
         except BaseException:
             self.drop()

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import trio
 
 from daemon.budget import Silence
-from daemon.errors import BackfillError, ExitCode
+from daemon.halting import halted
 from daemon.layouts import unusable_reason
 from daemon.objects import (
     IF_ABSENT,
@@ -27,8 +27,8 @@ from daemon.objects import (
 from daemon.retrying import Disposition, Failure, FailureClass, decide
 from daemon.rows import FetchedRow
 from daemon.runtime import RunSync
+from journal.entries import AttemptFailed, Parked, Settled
 from journal.lifecycle import Outcome
-from journal.log import AttemptFailed, Parked, Settled
 
 INLINE_DIGEST_MAX = 64 * 1024
 """Values up to this many bytes are digested in the loop: a thread hop costs more (MD5 runs at ~750 MB/s)."""
@@ -90,23 +90,8 @@ class UploadPolicy:
     etag_is_md5: bool = True
 
 
-class MigrationHalted(BackfillError):
-    """Nothing more can succeed; carries the exit code that says why."""
-
-    def __init__(self, problem: str, hint: str, exit_code: ExitCode) -> None:
-        super().__init__(problem, hint)
-        self.exit_code = exit_code  # type: ignore[assignment] # narrower on the class: a default
-
-
 _MD5_HEX_DIGITS = 32
 _NOT_MD5 = ("aws:kms", "aws:kms:dsse")
-_HINTS = {
-    FailureClass.FORBIDDEN: "check the access key, its secret and the policy; `backfillctl check` prints the smallest one",
-    FailureClass.EXPIRED_CREDENTIALS: "renew the credentials, then start again",
-    FailureClass.NO_SUCH_BUCKET: "create the bucket or correct s3.bucket; nothing is created for you",
-    FailureClass.WRONG_REGION: "correct s3.region",
-    FailureClass.REDIRECTED: "correct s3.endpoint and s3.region; credentials are never sent along a redirect",
-}
 
 
 def comparable(etag: str, encryption: str | None) -> bool:
@@ -124,7 +109,7 @@ def metadata_headers(row: FetchedRow, *, md5_hex: str, migration_id: str, conten
     if row.created_at_text is not None:
         headers["x-amz-meta-created-at"] = quote(row.created_at_text, safe=":+ ")
     for column, value in row.metadata.items():
-        headers[f"x-amz-meta-{quote(column.lower().replace('_', '-'), safe='')}"] = quote(value, safe="/:+@,;= ")
+        headers[f"x-amz-meta-{column.lower()}"] = quote(value, safe="/:+@,;= ")
     return headers
 
 
@@ -181,10 +166,10 @@ class Uploader:
                 settled = await self._attempt(copied)
             except Failure as failure:
                 failures += 1
-                answers += failure.answered
+                answers += failure.counted
                 now = trio.current_time()
-                silent = 0.0 if failure.answered else self._silence.unanswered(now)
-                if failure.answered:
+                silent = 0.0 if failure.counted else self._silence.unanswered(now)
+                if failure.counted:
                     self._silence.broken()
                 await self._record(_attempt_failed(ordinal, failure, failures, now - begun))
                 decision = decide(
@@ -198,9 +183,9 @@ class Uploader:
                     refreshed=refreshed,
                 )
                 if decision.disposition is Disposition.PARK:
-                    return Parked(ordinal, failure.kind, failure.message)
+                    return Parked(ordinal, failure.kind, _why_parked(failure))
                 if decision.disposition is Disposition.HALT:
-                    raise _halted(failure, decision.exit_code) from failure
+                    raise halted(failure, decision.exit_code) from failure
                 if failure.kind in {FailureClass.FORBIDDEN, FailureClass.EXPIRED_CREDENTIALS}:
                     await self._target.refresh_credentials()
                     refreshed = True
@@ -228,20 +213,7 @@ class Uploader:
         return await self._resolve(copied, there)
 
     async def _head(self, copied: _Copy) -> ObjectFacts | None:
-        try:
-            return await self._target.head(copied.destination.bucket, copied.key)
-        except Failure as failure:
-            if failure.kind is FailureClass.FORBIDDEN:
-                message = f"cannot compare with what is there: {failure.message}"
-                raise Failure(
-                    FailureClass.NOT_COMPARABLE,
-                    "HEAD",
-                    message,
-                    http_status=failure.http_status,
-                    code=failure.code,
-                    request_id=failure.request_id,
-                ) from failure
-            raise
+        return await self._target.head(copied.destination.bucket, copied.key)
 
     async def _put(self, copied: _Copy, condition: Condition, outcome: Outcome) -> Settled:
         receipt = await self._target.put(
@@ -359,9 +331,7 @@ def _attempt_failed(ordinal: int, failure: Failure, attempt: int, seconds: float
     )
 
 
-def _halted(failure: Failure, exit_code: ExitCode) -> MigrationHalted:
-    if exit_code is ExitCode.UNREACHABLE:
-        hint = "check s3.endpoint and the network; upload.give_up_after sets how long silence is borne"
-    else:
-        hint = _HINTS.get(failure.kind, "run `backfillctl check`")
-    return MigrationHalted(f"{failure.operation} failed for good: {failure.message}", hint, exit_code)
+def _why_parked(failure: Failure) -> str:
+    if failure.kind is FailureClass.FORBIDDEN:
+        return f"cannot compare with what is there: {failure.message}"
+    return failure.message

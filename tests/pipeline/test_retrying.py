@@ -28,7 +28,6 @@ TRANSIENT = [
 ]
 ABOUT_THE_KEY = [
     FailureClass.REJECTED,
-    FailureClass.NOT_COMPARABLE,
     FailureClass.FOREIGN_OBJECT,
     FailureClass.UNUSABLE_KEY,
     FailureClass.METADATA_TOO_LARGE,
@@ -69,7 +68,7 @@ def test_what_may_pass_is_tried_again_after_a_backoff(kind, operation) -> None:
     assert decided(kind, operation, failures=3) == Decision(Disposition.RETRY, backoff(3, 0.5))
 
 
-@pytest.mark.parametrize("kind", TRANSIENT)
+@pytest.mark.parametrize("kind", sorted(set(TRANSIENT) - {FailureClass.THROTTLED}))
 def test_the_last_permitted_answer_parks_the_key(kind) -> None:
     assert decided(kind, answers=7, max_attempts=8).disposition is Disposition.RETRY
     assert decided(kind, answers=8, max_attempts=8).disposition is Disposition.PARK
@@ -115,16 +114,22 @@ def test_a_refused_put_is_tried_once_more_with_fresh_credentials_and_then_halts(
 
 
 @pytest.mark.parametrize("operation", ["HEAD", "GET"])
-@pytest.mark.parametrize("refreshed", [False, True])
-def test_an_object_that_may_not_be_read_parks_its_key_alone(operation, refreshed) -> None:
-    found = decided(FailureClass.FORBIDDEN, operation, refreshed=refreshed)
+def test_an_object_that_may_not_be_read_parks_its_key_once_credentials_were_refreshed(operation) -> None:
+    assert decided(FailureClass.FORBIDDEN, operation, refreshed=False) == Decision(Disposition.RETRY)
+    assert decided(FailureClass.FORBIDDEN, operation, refreshed=True).disposition is Disposition.PARK
 
-    assert found.disposition is Disposition.PARK
+
+def test_a_storm_of_503s_is_bounded_by_time_and_not_by_attempts() -> None:
+    patient = decided(FailureClass.THROTTLED, failures=500, answers=100, silent_seconds=899.9)
+    spent = decided(FailureClass.THROTTLED, failures=1, answers=0, silent_seconds=900.0)
+
+    assert patient.disposition is Disposition.RETRY
+    assert spent == Decision(Disposition.HALT, exit_code=ExitCode.UNREACHABLE)
 
 
 @pytest.mark.parametrize("operation", ["LIST", "FETCH"])
 def test_a_listing_or_a_fetch_that_is_forbidden_halts(operation) -> None:
-    assert decided(FailureClass.FORBIDDEN, operation) == Decision(
+    assert decided(FailureClass.FORBIDDEN, operation, refreshed=True) == Decision(
         Disposition.HALT, exit_code=ExitCode.REFUSED
     )
 

@@ -1,0 +1,80 @@
+"""First contact with an end: patient with an answer that may mend, short with silence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import TypeVar
+
+import trio
+
+from daemon.budget import Silence
+from daemon.errors import ExitCode
+from daemon.halting import MigrationHalted, halted
+from daemon.retrying import Disposition, Failure, FailureClass, decide
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+SILENCE_SECONDS_MAX = 10.0
+"""An operator who mistyped a host wants to know now; a supervisor starts the process again anyway."""
+
+
+async def first_contact(
+    subject: str,
+    attempt: Callable[[], Awaitable[T]],
+    *,
+    max_attempts: int,
+    random: Random,
+    refresh: Callable[[], Awaitable[None]] | None = None,
+) -> T:
+    """Return what `attempt` returns, tried again as the retry policy says.
+
+    Args:
+        subject: what is contacted, for messages.
+        attempt: raises a classified Failure.
+        max_attempts: answered attempts, at most.
+        random: source of jitter.
+        refresh: fetches credentials anew, once, after a refusal; None where there is nothing to refresh.
+
+    Raises:
+        MigrationHalted: with the exit code that says why.
+    """
+    silence = Silence()
+    answers = failures = 0
+    refreshed = refresh is None
+    while True:
+        try:
+            return await attempt()
+        except Failure as failure:
+            failures += 1
+            answers += failure.counted
+            if failure.counted:
+                silence.broken()
+            decision = decide(
+                failure,
+                answers=answers,
+                failures=failures,
+                max_attempts=max_attempts,
+                silent_seconds=0.0 if failure.counted else silence.unanswered(trio.current_time()),
+                give_up_after=SILENCE_SECONDS_MAX,
+                jitter=random.random(),
+                refreshed=refreshed,
+            )
+            if decision.disposition is Disposition.HALT:
+                raise halted(failure, decision.exit_code, subject=subject) from failure
+            if decision.disposition is Disposition.PARK:
+                raise MigrationHalted(
+                    f"{subject}: gave up after {failures} attempts: {failure.message}",
+                    "run `backfillctl check`",
+                    ExitCode.FAILED,
+                ) from failure
+            log.warning("%s: attempt %d failed: %s", subject, failures, failure.message)
+            if refresh is not None and failure.kind in {
+                FailureClass.FORBIDDEN,
+                FailureClass.EXPIRED_CREDENTIALS,
+            }:
+                await refresh()
+                refreshed = True
+            await trio.sleep(decision.delay)

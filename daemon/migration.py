@@ -1,0 +1,322 @@
+"""The course of one session: recover, plan, probe, copy, close what was planned, copy what closing found, count."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol, TypeVar
+
+from daemon.config import Config, SourceConfig, identity
+from daemon.contact import first_contact
+from daemon.drain import Drain
+from daemon.errors import ExitCode, SourceUnfitError
+from daemon.layouts import layout_of
+from daemon.pipeline import CopySource, Limits, Pipeline
+from daemon.planner import Planner, PlanSettings
+from daemon.probing import ProbeFinding
+from daemon.recorder import Recorder
+from daemon.rows import FetchedRow, ServerFacts, TableFacts, Wanted
+from daemon.runtime import Runtime
+from daemon.scanning import PlanSource, ScanLimits
+from daemon.uploader import Conditional, Destination, Target, Uploader, UploadPolicy
+from journal.events import Kind
+from journal.log import Journal
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class SourceEnd(PlanSource, Protocol):
+    """PostgreSQL, as a whole session needs it."""
+
+    async def fetch(
+        self, spec: SourceConfig, facts: TableFacts, wanted: Sequence[Wanted]
+    ) -> list[FetchedRow]:
+        """Return the rows that still exist; raises Failure."""
+
+
+class TargetEnd(Target, Protocol):
+    """The bucket, as a whole session needs it."""
+
+    async def probe(self, bucket: str, prefix: str) -> ProbeFinding:
+        """Find out what conditional PUTs are worth there; raises Failure."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Both ends, looked at before anything is written: which server answers, and what each table is."""
+
+    server: ServerFacts
+    tables: dict[str, TableFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a session ended: in words for the record, and with which exit code."""
+
+    exit_code: ExitCode
+    reason: str
+
+
+async def survey(config: Config, source: PlanSource, runtime: Runtime, *, allow_seqscan: bool) -> Survey:
+    """Look at the server and every source's table; nothing is changed anywhere.
+
+    Raises:
+        SourceUnfitError: with the problems of all sources together.
+        UnreachableError, RefusedError: PostgreSQL does not answer, or refuses.
+    """
+
+    async def contact(subject: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        return await first_contact(
+            subject, attempt, max_attempts=config.upload.max_attempts, random=runtime.random
+        )
+
+    server = await contact("postgres", source.server)
+    tables: dict[str, TableFacts] = {}
+    problems: list[SourceUnfitError] = []
+    for spec in config.sources:
+        try:
+            facts = await contact(spec.name, functools.partial(source.describe, spec))
+            if not allow_seqscan:
+                await contact(spec.name, functools.partial(source.check_fetch_plan, spec, facts))
+        except SourceUnfitError as unfit:
+            problems.append(unfit)
+        else:
+            tables[spec.name] = facts
+    if problems:
+        hints = list(dict.fromkeys(problem.hint for problem in problems if problem.hint))
+        raise SourceUnfitError("\n".join(problem.problem for problem in problems), "\n        ".join(hints))
+    return Survey(server, tables)
+
+
+def identities(config: Config, server: ServerFacts, cutoff_us: int | None) -> dict[str, dict[str, object]]:
+    """Return the fingerprint of each source."""
+    return {
+        spec.name: dict(identity(config, spec, server.database, cutoff_us=cutoff_us)) for spec in config.sources
+    }
+
+
+class Migration:
+    """One session over an open journal; both ends are ready, the journal's identity is checked."""
+
+    def __init__(
+        self,
+        config: Config,
+        recorder: Recorder,
+        source: SourceEnd,
+        surveyed: Survey,
+        runtime: Runtime,
+        drain: Drain,
+        *,
+        allow_seqscan: bool,
+    ) -> None:
+        self._config = config
+        self._recorder = recorder
+        self._source = source
+        self._tables = dict(surveyed.tables)
+        self._server = surveyed.server
+        self._runtime = runtime
+        self._drain = drain
+        self._parked = 0
+        self.scanned_rows: dict[str, int] = {}
+        self.planner = Planner(
+            recorder.journal,
+            source,
+            runtime,
+            PlanSettings(
+                late_grace=config.postgres.late_grace,
+                scan=scan_limits(config),
+                allow_seqscan=allow_seqscan,
+            ),
+        )
+
+    async def run(self, target: TargetEnd) -> Ended:
+        """Work until every key is settled or parked and every source closed, or until drained.
+
+        Raises:
+            MigrationHalted, BackfillError, JournalError, one or several in an exception group.
+        """
+        await self.plan()
+        if self._drain:
+            return await self._stopped()
+        destinations = await self._probe(target)
+        while True:
+            await self._copy(target, destinations)
+            if self._drain:
+                return await self._stopped()
+            if not await self._close():
+                return await (self._stopped() if self._drain else self._finished())
+
+    async def plan(self) -> None:
+        """Take back what a dead session held, register new sources, make every first pass.
+
+        A drain interrupts it at once: planning resumes in the middle.
+        """
+        await self._recorder.call(self._register)
+        recovery = await self._recorder.call(lambda journal, now_us: journal.recover(now_us=now_us))
+        if recovery.recovered or recovery.parked:
+            log.warning(
+                "the last session died with %d keys in flight: %d are driven again first, %d parked",
+                recovery.recovered + recovery.parked,
+                recovery.recovered,
+                recovery.parked,
+            )
+        with self._drain.governs(grace=0):
+            await self.planner.settle_cutoff()
+            for spec in self._config.sources:
+                await self.planner.plan_source(spec, functools.partial(self._scanned, spec.name))
+                self.scanned_rows.pop(spec.name, None)
+            await self._recorder.call(lambda journal, _now: journal.build_key_index())
+
+    async def reconcile(self, *, who: str) -> None:
+        """Look at every source once more, closed or not."""
+        with self._drain.governs(grace=0):
+            for spec in self._config.sources:
+                await self.planner.reconcile(
+                    spec,
+                    who=who,
+                    reason="plan --reconcile",
+                    on_progress=functools.partial(self._scanned, spec.name),
+                )
+                self.scanned_rows.pop(spec.name, None)
+
+    async def planned(self) -> Ended:
+        """Say how a session that only planned ends."""
+        if self._drain:
+            return await self._stopped()
+        counts = (await self._recorder.call(lambda journal, _now: journal.counts())).values()
+        rows = sum(count.planned_rows for count in counts)
+        size = sum(count.planned_bytes for count in counts)
+        return Ended(ExitCode.DONE, f"planned {rows} rows, {size} bytes")
+
+    def _scanned(self, name: str, rows_seen: int, _blocks_done: int, _blocks_total: int) -> None:
+        self.scanned_rows[name] = rows_seen
+
+    def _register(self, journal: Journal, now_us: int) -> None:
+        known = journal.sources
+        for name, fingerprint in identities(self._config, self._server, journal.cutoff_us).items():
+            if name not in known:
+                journal.add_source(name, fingerprint, now_us=now_us)
+
+    async def _probe(self, target: TargetEnd) -> dict[str, Destination]:
+        """Find out what conditional PUTs are worth, bucket by bucket, before the first upload relies on them."""
+        findings: dict[str, ProbeFinding] = {}
+        destinations: dict[str, Destination] = {}
+        sources = self._recorder.journal.sources
+        for spec in self._config.sources:
+            if spec.bucket not in findings:
+                findings[spec.bucket] = await first_contact(
+                    f"bucket {spec.bucket}",
+                    functools.partial(target.probe, spec.bucket, spec.prefix),
+                    max_attempts=self._config.upload.max_attempts,
+                    random=self._runtime.random,
+                    refresh=target.refresh_credentials,
+                )
+            finding = findings[spec.bucket]
+            data = {"bucket": spec.bucket, **asdict(finding)}
+            await self._recorder.note(Kind.PROBE_RECORDED, data, source=sources[spec.name].id)
+            if finding.conditional != "atomic":
+                log.warning(
+                    "%s: bucket %s: If-None-Match is %s: not atomic here, a writer beside us can be overwritten",
+                    spec.name,
+                    spec.bucket,
+                    finding.conditional,
+                )
+            destinations[spec.name] = Destination(
+                spec.bucket, spec.content_type, Conditional(finding.conditional)
+            )
+        return destinations
+
+    async def _copy(self, target: TargetEnd, destinations: dict[str, Destination]) -> None:
+        """Drive every claimable key; what a cut-short drain leaves claimed is given back."""
+        journal = self._recorder.journal
+        sources = [
+            CopySource(
+                id=journal.sources[spec.name].id,
+                name=spec.name,
+                fetch=functools.partial(self._source.fetch, spec, self._tables[spec.name]),
+                layout=layout_of(spec),
+                destination=destinations[spec.name],
+            )
+            for spec in self._config.sources
+        ]
+        upload = self._config.upload
+        counts = await self._recorder.call(lambda journal, _now: journal.counts())
+        pipeline = Pipeline(
+            sources,
+            self._uploader(target),
+            self._recorder,
+            Limits(
+                concurrency=upload.concurrency,
+                connections=max(1, self._config.postgres.connections - 1),
+                claim_keys_max=upload.key_batch_size,
+                max_in_flight=upload.max_in_flight,
+                max_failures=upload.max_failures,
+                planned_rows=sum(count.planned_rows for count in counts.values()),
+                max_attempts=upload.max_attempts,
+                give_up_after=upload.give_up_after,
+            ),
+            self._drain,
+            self._runtime.random,
+            parked_before=self._parked,
+        )
+        with self._drain.governs(grace=upload.drain_deadline):
+            await pipeline.run()
+        self._parked = pipeline.parked
+        await self._recorder.call(
+            lambda journal, now_us: journal.release(journal.in_flight_ordinals(), now_us=now_us)
+        )
+
+    def _uploader(self, target: TargetEnd) -> Uploader:
+        upload, s3 = self._config.upload, self._config.s3
+        return Uploader(
+            target,
+            UploadPolicy(
+                migration_id=self._recorder.journal.migration_id,
+                existing=s3.existing,
+                max_attempts=upload.max_attempts,
+                give_up_after=upload.give_up_after,
+                etag_is_md5=s3.sse in {None, "AES256"},
+            ),
+            record=self._recorder.record,
+            random=self._runtime.random,
+            digest_runner=self._runtime.digest_runner,
+        )
+
+    async def _close(self) -> bool:
+        """Close the sources that are open; return whether that left keys to copy."""
+        with self._drain.governs(grace=0):
+            for spec in self._config.sources:
+                await self.planner.close_source(spec, functools.partial(self._scanned, spec.name))
+                self.scanned_rows.pop(spec.name, None)
+        return await self._recorder.call(
+            lambda journal, _now: any(journal.has_unclaimed(record.id) for record in journal.sources.values())
+        )
+
+    async def _finished(self) -> Ended:
+        counts = (await self._recorder.call(lambda journal, _now: journal.counts())).values()
+        if await self._recorder.call(lambda journal, now_us: journal.complete(now_us=now_us)):
+            return Ended(ExitCode.DONE, "every key is settled")
+        parked = sum(count.parked for count in counts)
+        return Ended(ExitCode.PARKED, f"ended with {parked} parked keys")
+
+    async def _stopped(self) -> Ended:
+        """Say how a drained session ends; one that had nothing left to do is done all the same."""
+        journal = self._recorder.journal
+        closed = bool(journal.sources) and all(record.closed for record in journal.sources.values())
+        if closed and await self._recorder.call(lambda journal, now_us: journal.complete(now_us=now_us)):
+            return Ended(ExitCode.DONE, "every key is settled")
+        how = "cancelled" if self._drain.cancelled else "drained"
+        return Ended(interrupted(self._drain), f"{how} on {self._drain.cause} with work left; the same command resumes")
+
+
+def scan_limits(config: Config) -> ScanLimits:
+    """Return how long planning bears failures."""
+    return ScanLimits(max_attempts=config.upload.max_attempts, give_up_after=config.upload.give_up_after)
+
+
+def interrupted(drain: Drain) -> ExitCode:
+    """Return the exit code of a session that a signal ended, as a shell would have it: 128 + its number."""
+    return ExitCode.INTERRUPTED if drain.cause == "SIGINT" else ExitCode.TERMINATED

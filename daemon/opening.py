@@ -1,0 +1,188 @@
+"""Open a migration: the journal's lock first, then both ends, then whether they belong together.
+
+Nothing is written before everything has been looked at; only then is a journal created.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import socket
+import sqlite3
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from daemon import __version__
+from daemon.config import Config, free_settings, identity
+from daemon.migration import Survey, survey
+from daemon.reading import PostgresSource
+from daemon.recorder import Recorder
+from daemon.rows import ServerFacts
+from daemon.runtime import Runtime
+from daemon.source import open_source
+from journal.checkpoint import Order
+from journal.errors import Difference, IdentityMismatch
+from journal.events import Kind
+from journal.log import Journal
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A migration ready to be worked on: its journal, written by nobody else, and its source."""
+
+    recorder: Recorder
+    source: PostgresSource
+    surveyed: Survey
+
+
+@asynccontextmanager
+async def open_migration(
+    config: Config, runtime: Runtime, *, allow_seqscan: bool, accept_source: bool
+) -> AsyncIterator[Opened]:
+    """Yield the migration that `config` describes; its journal is created where there is none.
+
+    Raises:
+        JournalError: locked, corrupt, of another migration.
+        BackfillError: PostgreSQL, or a table that is unfit.
+    """
+    path = config.migration.journal
+    journal: Journal | None = None
+    try:
+        if path.exists():
+            journal = await runtime.journal_runner(lambda: Journal.open(path, now_us=runtime.now_us()))
+        async with open_source(
+            config.postgres,
+            migration=config.migration.name,
+            give_up_after=config.upload.give_up_after,
+            random=runtime.random,
+        ) as source:
+            surveyed = await survey(config, source, runtime, allow_seqscan=allow_seqscan)
+            if journal is None:
+                journal = await runtime.journal_runner(lambda: _created(config, runtime.now_us()))
+            recorder = Recorder(journal, runtime)
+            await recorder.call(
+                lambda journal, now_us: check_identity(
+                    journal, config, surveyed.server, accept_source=accept_source, now_us=now_us
+                )
+            )
+            yield Opened(recorder, source, surveyed)
+    finally:
+        if journal is not None:
+            journal.close()
+
+
+def open_existing(config: Config, *, now_us: int) -> Journal:
+    """Open the journal of a migration whose database need not be asked.
+
+    Raises:
+        JournalError: missing, locked, corrupt, of another migration.
+    """
+    journal = Journal.open(config.migration.journal, now_us=now_us)
+    try:
+        _refuse_differences(
+            journal,
+            config,
+            {
+                spec.name: identity(
+                    config,
+                    spec,
+                    str(journal.sources[spec.name].identity["database"]),
+                    cutoff_us=journal.cutoff_us,
+                )
+                for spec in config.sources
+                if spec.name in journal.sources
+            },
+        )
+    except BaseException:
+        journal.close()
+        raise
+    return journal
+
+
+def _created(config: Config, now_us: int) -> Journal:
+    return Journal.create(
+        config.migration.journal,
+        name=config.migration.name,
+        cutoff_us=config.migration.cutoff_us,
+        order=Order(config.migration.order.value),
+        now_us=now_us,
+    )
+
+
+def check_identity(
+    journal: Journal, config: Config, server: ServerFacts, *, accept_source: bool, now_us: int
+) -> None:
+    """Refuse to go on with a journal of another migration, or against another server than before.
+
+    Raises:
+        IdentityMismatch: the differences.
+    """
+    fingerprints = {
+        spec.name: identity(config, spec, server.database, cutoff_us=journal.cutoff_us) for spec in config.sources
+    }
+    _refuse_differences(journal, config, fingerprints)
+    before = journal.latest_note(Kind.SERVER_RECORDED)
+    facts = _lasting(server)
+    if before is None:
+        return
+    changed = [
+        Difference("postgres", field, str(before.get(field)), str(value))
+        for field, value in facts.items()
+        if before.get(field) != value
+    ]
+    if changed and not accept_source:
+        raise AnotherServer(changed)
+    if changed:
+        journal.accept_server(facts, now_us=now_us, who=operator())
+
+
+class AnotherServer(IdentityMismatch):
+    """The database answers from a server with another identifier or timeline than the one on record."""
+
+    def __init__(self, differences: list[Difference]) -> None:
+        super().__init__(differences)
+        lines = "\n".join(f"  {difference}" for difference in differences)
+        self.problem = f"PostgreSQL is not the server on record:\n{lines}"
+        self.hint = "after a failover to a copy of the same data, give --accept-source once; else correct postgres.dsn"
+
+
+def _refuse_differences(journal: Journal, config: Config, fingerprints: Mapping[str, Mapping[str, Any]]) -> None:
+    differences = journal.differences(fingerprints)
+    if journal.name != config.migration.name:
+        differences.insert(0, Difference("migration", "name", journal.name, config.migration.name))
+    if journal.order.value != config.migration.order.value:
+        differences.append(Difference("migration", "order", journal.order.value, config.migration.order.value))
+    if differences:
+        raise IdentityMismatch(differences)
+
+
+def _lasting(server: ServerFacts) -> dict[str, Any]:
+    return {"system_identifier": server.system_identifier, "timeline": server.timeline}
+
+
+def begin_session(journal: Journal, config: Config, server: ServerFacts | None, now_us: int) -> None:
+    """Record who works where on what, and what changed since the session before; no secrets."""
+    journal.start_session(
+        now_us=now_us,
+        facts={
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "user": getpass.getuser(),
+            "version": __version__,
+            "python": platform.python_version(),
+            "sqlite": sqlite3.sqlite_version,
+        },
+    )
+    settings = free_settings(config)
+    if journal.latest_note(Kind.SETTINGS_CHANGED) != settings:
+        journal.note(Kind.SETTINGS_CHANGED, settings, now_us=now_us)
+    if server is not None:
+        journal.note(Kind.SERVER_RECORDED, asdict(server), now_us=now_us)
+
+
+def operator() -> str:
+    """Return who acts, for the record."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"

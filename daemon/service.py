@@ -1,0 +1,192 @@
+"""The commands that touch both ends: what they open, in what order, and the record of how they end."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+
+from daemon.comparing import VerificationResult
+from daemon.config import Config, PlanOptions, RunOptions
+from daemon.drain import Drain, Governed
+from daemon.dry_run import dry_run
+from daemon.endpoints import open_bucket
+from daemon.errors import ExitCode
+from daemon.layouts import layout_of
+from daemon.logs import to_stderr
+from daemon.migration import Ended, Migration, interrupted, scan_limits, survey
+from daemon.opening import open_existing, open_migration, operator
+from daemon.recorder import Recorder
+from daemon.rendering_estimate import estimate_text
+from daemon.rendering_verification import verification_text
+from daemon.runtime import Runtime
+from daemon.session import in_session
+from daemon.signals import under_signals
+from daemon.source import open_source
+from daemon.verification import Lister, ListingPolicy, Verification, VerifiedSource
+from journal.reader import Reader
+
+
+async def run(config: Config, options: RunOptions) -> ExitCode:
+    """Copy every row of the plan, planning first where needed; resume what an earlier session left.
+
+    Raises:
+        BackfillError, JournalError: what ended the session, recorded as such; several as a group.
+    """
+    to_stderr()
+    work = functools.partial(_run, config, options)
+    return await _stoppable(work, grace_seconds=config.upload.drain_deadline)
+
+
+async def _run(config: Config, options: RunOptions, drain: Drain, starting: Governed) -> ExitCode:
+    runtime = Runtime()
+    async with (
+        open_bucket(config, os.environ, digest_runner=runtime.digest_runner) as bucket,
+        open_migration(
+            config, runtime, allow_seqscan=options.allow_seqscan, accept_source=options.accept_source
+        ) as opened,
+    ):
+        migration = Migration(
+            config,
+            opened.recorder,
+            opened.source,
+            opened.surveyed,
+            runtime,
+            drain,
+            allow_seqscan=options.allow_seqscan,
+        )
+        # From here on the migration itself says what a request to stop leaves time for.
+        starting.grace = math.inf
+        ended = await in_session(config, opened, migration, functools.partial(migration.run, bucket), drain)
+        if options.verify and ended.exit_code is ExitCode.DONE:
+            result = await _verified(config, opened.recorder, bucket, runtime, no_extra=False)
+            return result.exit_code
+        return ended.exit_code
+
+
+async def plan(config: Config, options: PlanOptions) -> ExitCode:
+    """Make the first pass over every source that had none, or with `reconcile` one more over each.
+
+    Raises:
+        BackfillError, JournalError: as `run`.
+    """
+    to_stderr()
+    work = functools.partial(_dry_run if options.dry_run else _plan, config, options)
+    return await _stoppable(work, grace_seconds=0)
+
+
+async def _plan(config: Config, options: PlanOptions, drain: Drain, starting: Governed) -> ExitCode:
+    runtime = Runtime()
+    async with open_migration(
+        config, runtime, allow_seqscan=options.allow_seqscan, accept_source=options.accept_source
+    ) as opened:
+        migration = Migration(
+            config,
+            opened.recorder,
+            opened.source,
+            opened.surveyed,
+            runtime,
+            drain,
+            allow_seqscan=options.allow_seqscan,
+        )
+        starting.grace = math.inf
+
+        async def work() -> Ended:
+            await migration.plan()
+            if options.reconcile and not drain:
+                await migration.reconcile(who=operator())
+            return await migration.planned()
+
+        return (await in_session(config, opened, migration, work, drain)).exit_code
+
+
+async def _dry_run(config: Config, options: PlanOptions, _drain: Drain, _starting: Governed) -> ExitCode:
+    runtime = Runtime()
+    async with open_source(
+        config.postgres,
+        migration=config.migration.name,
+        give_up_after=config.upload.give_up_after,
+        random=runtime.random,
+    ) as source:
+        await survey(config, source, runtime, allow_seqscan=options.allow_seqscan)
+        for spec in config.sources:
+            estimate = await dry_run(
+                source,
+                spec,
+                cutoff_us=config.migration.cutoff_us,
+                limits=scan_limits(config),
+                random=runtime.random,
+            )
+            sys.stdout.write(estimate_text(spec.name, estimate, width=_width()) + "\n")
+        return ExitCode.DONE
+
+
+async def verify(config: Config, *, no_extra: bool) -> ExitCode:
+    """Compare the bucket's listing with the journal; the findings are printed and recorded.
+
+    Raises:
+        BackfillError, JournalError: what kept it from being verified.
+    """
+    to_stderr()
+    return await _stoppable(functools.partial(_verify, config, no_extra=no_extra), grace_seconds=0)
+
+
+async def _verify(config: Config, _drain: Drain, _starting: Governed, *, no_extra: bool) -> ExitCode:
+    runtime = Runtime()
+    journal = await runtime.journal_runner(lambda: open_existing(config, now_us=runtime.now_us()))
+    try:
+        async with open_bucket(config, os.environ) as bucket:
+            result = await _verified(config, Recorder(journal, runtime), bucket, runtime, no_extra=no_extra)
+            return result.exit_code
+    finally:
+        journal.close()
+
+
+async def _verified(
+    config: Config, recorder: Recorder, bucket: Lister, runtime: Runtime, *, no_extra: bool
+) -> VerificationResult:
+    journal = recorder.journal
+    counts = await recorder.call(lambda journal, _now: journal.counts())
+    await recorder.call(lambda journal, _now: journal.build_key_index())
+    with Reader.open(journal.path) as reader:
+        verification = Verification(
+            [
+                VerifiedSource(
+                    journal.sources[spec.name].id, spec.name, spec.bucket, layout_of(spec), counts[spec.name]
+                )
+                for spec in config.sources
+                if spec.name in counts
+            ],
+            reader,
+            bucket,
+            latest=journal.latest,
+            record=recorder.note,
+            policy=ListingPolicy(config.upload.max_attempts, config.upload.give_up_after, runtime.random),
+            extra_fails=no_extra,
+        )
+        result = await verification.run(journal.path)
+    sys.stdout.write(verification_text(result, width=_width()) + "\n")
+    sys.stdout.flush()
+    return result
+
+
+async def _stoppable(work: Callable[[Drain, Governed], Awaitable[ExitCode]], *, grace_seconds: float) -> ExitCode:
+    """Run `work` so that a signal ends it at once, until it says itself what it needs (`Governed.grace`)."""
+
+    async def governed(drain: Drain) -> ExitCode:
+        codes: list[ExitCode] = []
+        with drain.governs(grace=0) as starting:
+            codes.append(await work(drain, starting))
+        if not codes:
+            sys.stderr.write(f"stopped on {drain.cause} before anything had begun; nothing was changed\n")
+            return interrupted(drain)
+        return codes[0]
+
+    return await under_signals(governed, grace_seconds=grace_seconds)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns

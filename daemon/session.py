@@ -1,0 +1,133 @@
+"""One session around some work: its beginning and end on the record, its progress on the terminal."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from daemon.config import Config
+from daemon.drain import Drain
+from daemon.errors import BackfillError, ExitCode
+from daemon.findings import exit_code_of, gravest
+from daemon.migration import Ended, Migration
+from daemon.opening import Opened, begin_session
+from daemon.progress import report, write_line
+from daemon.recorder import Recorder
+from daemon.rendering_progress import Progress, SourceProgress, final_line
+from daemon.runtime import wall_clock_us
+from journal.errors import JournalError
+from journal.events import Kind
+from journal.reader import Reader
+
+log = logging.getLogger(__name__)
+
+
+async def in_session(
+    config: Config, opened: Opened, migration: Migration, work: Callable[[], Awaitable[Ended]], drain: Drain
+) -> Ended:
+    """Run `work` as a session of the journal; every way it can end is recorded, but a death.
+
+    Raises:
+        BackfillError, JournalError: what ended the session; recorded as a halt before it is raised again.
+    """
+    recorder = opened.recorder
+    begun = trio.current_time()
+    await recorder.call(
+        lambda journal, now_us: begin_session(journal, config, opened.surveyed.server, now_us)
+    )
+    copied_before = sum(
+        count.stored_bytes for count in (await recorder.call(lambda journal, _now: journal.counts())).values()
+    )
+    results: list[Ended] = []
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_record_stop, recorder, drain)
+            nursery.start_soon(_show, config, recorder, migration, drain)
+            results.append(await work())
+            nursery.cancel_scope.cancel()
+    except* (BackfillError, JournalError) as group:
+        await _record_halt(recorder, group)
+        raise
+    ended = results[0]
+    await _record_end(recorder, ended)
+    with Reader.open(recorder.journal.path) as reader:
+        progress = await _snapshot(reader, migration, drain)
+    line = final_line(
+        ended.reason,
+        progress,
+        copied_before=copied_before,
+        seconds=trio.current_time() - begun,
+        exit_code=int(ended.exit_code),
+    )
+    level = "INFO" if ended.exit_code is ExitCode.DONE else "WARNING"
+    write_line(sys.stderr, level, line, now_us=wall_clock_us())
+    return ended
+
+
+async def _record_stop(recorder: Recorder, drain: Drain) -> None:
+    await drain.requested.wait()
+    await recorder.note(Kind.DRAIN_REQUESTED, {"cause": drain.cause})
+
+
+async def _record_halt(recorder: Recorder, group: BaseExceptionGroup[BackfillError | JournalError]) -> None:
+    """Put why the session ends on the record, unless it is the journal that failed."""
+    if recorder.broken:
+        return
+    failures = list(_leaves(group))
+    message = "; ".join(failure.problem for failure in failures)
+    exit_code = gravest(exit_code_of(failure) for failure in failures)
+    with trio.CancelScope(shield=True):
+        await recorder.call(
+            lambda journal, now_us: journal.release(journal.in_flight_ordinals(), now_us=now_us)
+        )
+        await recorder.note(Kind.HALTED, {"message": message, "exit_code": int(exit_code)})
+        await _record_end(recorder, Ended(exit_code, "halted"), message)
+
+
+async def _record_end(recorder: Recorder, ended: Ended, message: str = "") -> None:
+    await recorder.call(
+        lambda journal, now_us: journal.end_session(
+            now_us=now_us, reason=ended.reason, exit_code=int(ended.exit_code), message=message
+        )
+    )
+
+
+def _leaves(
+    group: BaseExceptionGroup[BackfillError | JournalError],
+) -> list[BackfillError | JournalError]:
+    found: list[BackfillError | JournalError] = []
+    for one in group.exceptions:
+        found += _leaves(one) if isinstance(one, BaseExceptionGroup) else [one]
+    return found
+
+
+async def _show(config: Config, recorder: Recorder, migration: Migration, drain: Drain) -> None:
+    """Show progress from the journal itself, read as `status` reads it."""
+    with Reader.open(recorder.journal.path) as reader:
+        await report(
+            functools.partial(_snapshot, reader, migration, drain),
+            interval_seconds=config.upload.checkpoint_interval_secs,
+            stream=sys.stderr,
+        )
+
+
+async def _snapshot(reader: Reader, migration: Migration, drain: Drain) -> Progress:
+    status = await trio.to_thread.run_sync(lambda: reader.status(now_us=wall_clock_us()))
+    return Progress(
+        "draining" if drain else status.state.value,
+        tuple(
+            SourceProgress(
+                source.name,
+                source.counts,
+                source.checkpoint,
+                planned=any(one.state == "sealed" for one in source.passes)
+                and not any(one.state == "open" for one in source.passes),
+                scanned_rows=migration.scanned_rows.get(source.name),
+            )
+            for source in status.sources
+        ),
+    )
