@@ -130,7 +130,7 @@ class Bucket:
         if condition.if_none_match:
             fields.append((b"if-none-match", b"*"))
         if condition.if_match is not None:
-            fields.append((b"if-match", f'"{condition.if_match}"'.encode("ascii")))
+            fields.append((b"if-match", f'"{condition.if_match}"'.encode()))
         exchange = await self._send(subject, fields, body=body, payload_sha256=await self._sha256(body))
         answer = await exchange.read()
         if answer.status == 412:

@@ -75,7 +75,7 @@ class FakeS3(httpx.AsyncBaseTransport):
 
     Attributes:
         conditions: "atomic", "ignored" or "refused": what becomes of If-None-Match and If-Match.
-        denied: operations (PUT, HEAD, GET, LIST, DELETE) that the credentials have no right to.
+        denied: operations (PUT, HEAD, GET, LIST, DELETE, DELETE_VERSION) that nobody has a right to.
         versioned: every bucket keeps versions.
         clock_offset_us: the server's clock against the test's.
         expired: access keys whose token has expired.
@@ -247,7 +247,7 @@ class FakeS3(httpx.AsyncBaseTransport):
         now_us = self._clock() + self.clock_offset_us
         try:
             access_key = authenticate(arrived, self.secrets, region=REGION, now_us=now_us)
-            self._authorize(access_key, operation, bucket)
+            self._authorize(arrived, access_key, operation, bucket)
             match operation:
                 case "PUT":
                     return self._put(arrived.headers, bucket, key, arrived.body)
@@ -262,10 +262,11 @@ class FakeS3(httpx.AsyncBaseTransport):
                 operation, refusal.status, error_document(refusal.code, refusal.message, **refusal.fields)
             )
 
-    def _authorize(self, access_key: str, operation: str, bucket: str) -> None:
+    def _authorize(self, arrived: Arrived, access_key: str, operation: str, bucket: str) -> None:
         if access_key in self.expired:
             raise Refusal(400, "ExpiredToken", "The provided token has expired.")
-        if operation in self.denied:
+        right = "DELETE_VERSION" if "versionId" in arrived.parameters else operation
+        if right in self.denied:
             raise Refusal(403, "AccessDenied", "User is not authorized to perform this action")
         if bucket not in self.buckets:
             raise Refusal(404, "NoSuchBucket")
@@ -345,7 +346,7 @@ class FakeS3(httpx.AsyncBaseTransport):
         else:
             if token not in self._listings:
                 raise Refusal(400, "InvalidArgument", "The continuation token provided is incorrect")
-            keys = self._listings.pop(token)[1]
+            keys = self._listings[token][1]
         size = min(self.page_keys_max, int(parameters.get("max-keys", "1000")))
         page, rest = keys[:size], keys[size:]
         there = [(key, stored) for key in page if (stored := self._current(bucket, key)) is not None]

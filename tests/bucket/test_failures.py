@@ -20,6 +20,34 @@ from tests.s3_servers import BUCKET, fake_server
 pytestmark = pytest.mark.trio
 
 
+class Stream(httpx.AsyncByteStream):
+    """A body of at most 1000 pieces that ends in `error`; counts what was taken and whether it was closed."""
+
+    def __init__(self, piece, error=None):
+        self._piece = piece
+        self._error = error
+        self.taken = 0
+        self.closed = False
+
+    async def __aiter__(self):
+        for _ in range(1000):
+            self.taken += 1
+            yield self._piece
+            if self._error is not None:
+                raise self._error
+
+    async def aclose(self):
+        self.closed = True
+
+
+class OneAnswer(httpx.AsyncBaseTransport):
+    def __init__(self, status, stream):
+        self._response = httpx.Response(status, stream=stream)
+
+    async def handle_async_request(self, request):
+        return self._response
+
+
 def put(bucket, key="k", body=b"value", *, condition=IF_ABSENT, **headers):
     md5 = hashlib.md5(body).digest()
     return bucket.put(BUCKET, key, body, md5=md5, headers=headers, condition=condition)
@@ -95,6 +123,21 @@ async def test_a_long_error_page_is_cut_and_judged_by_its_status(scripted, fake)
     fake.script(s3_faults.answers(502, body=b"<html>" + b"x" * 1_000_000))
     failure = await failure_of(put(scripted))
     assert (failure.kind, failure.http_status) == (FailureClass.SERVER, 502)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_body_without_end_is_left_and_closed(status):
+    stream = Stream(b"x" * 16_384)
+    await failure_of(put(fake_server().bucket_over(OneAnswer(status, stream))))
+    assert stream.taken == 5
+    assert stream.closed
+
+
+async def test_a_body_that_was_read_is_closed_too():
+    stream = Stream(b"", httpx.ReadError("reset"))
+    failure = await failure_of(put(fake_server().bucket_over(OneAnswer(200, stream))))
+    assert (failure.kind, failure.answered) == (FailureClass.CONNECTION, True)
+    assert stream.closed
 
 
 async def test_a_length_that_the_body_does_not_have_is_garbled(scripted, fake):
@@ -247,6 +290,13 @@ async def test_a_probe_that_may_not_delete_says_so_and_still_works_the_next_time
     assert list(fake.objects(BUCKET)) == [f"p/{PROBE_KEY_NAME}"]
 
 
+async def test_a_probe_that_may_not_delete_versions_takes_its_object_out_of_sight(scripted, fake):
+    fake.versioned = True
+    fake.denied.add("DELETE_VERSION")
+    assert (await scripted.probe(BUCKET, "p/")).deletable
+    assert fake.objects(BUCKET) == {}
+
+
 async def test_an_endpoint_that_refuses_conditions_is_found_out_and_left_clean(scripted, fake):
     fake.conditions = "refused"
     finding = await scripted.probe(BUCKET, "")
@@ -255,9 +305,11 @@ async def test_an_endpoint_that_refuses_conditions_is_found_out_and_left_clean(s
 
 
 async def test_a_probe_whose_every_put_is_rejected_says_why_instead_of_blaming_the_condition(scripted, fake):
-    fake.script(s3_faults.answers(400, "InvalidStorageClass"), times=2)
+    fake.script(s3_faults.answers(400, "InvalidStorageClass"))
+    fake.script(s3_faults.answers(400, "InvalidTag"))
     failure = await failure_of(scripted.probe(BUCKET, ""))
     assert failure.code == "InvalidStorageClass"
+    assert failure.__cause__.code == "InvalidTag"
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])

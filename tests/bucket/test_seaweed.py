@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.metadata
 import secrets
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ READER = Identity("AKIAREADER", "reader-canary", ("Read", "List"))
 def weed():
     with EmbeddedSeaweed([OPERATOR, READER], buckets=["photos"]) as server:
         yield server
+
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: reads /proc")
 
 
 def listening_ports(pid):
@@ -42,6 +46,7 @@ def test_a_bucket_takes_and_gives_back_an_object(weed):
     assert weed.request("GET", "/photos/a%20b") == (200, b"body")
 
 
+@needs_proc
 def test_it_listens_on_loopback_only_and_on_no_port_that_was_not_chosen(weed):
     found = listening_ports(weed.pid)
     assert {address for address, _ in found} == {"0100007F"}
@@ -57,6 +62,7 @@ def test_starting_leaves_no_bucket_behind(weed):
     assert b"backfill-ready" not in weed.request("GET", "/")[1]
 
 
+@needs_proc
 def test_the_secrets_are_readable_by_their_owner_only_and_not_in_the_arguments(weed):
     assert stat.S_IMODE((weed.directory / "s3.json").stat().st_mode) == 0o600
     assert "canary" not in Path(f"/proc/{weed.pid}/cmdline").read_text()
