@@ -46,10 +46,17 @@ class TargetEnd(Target, Protocol):
 
 @dataclass(frozen=True)
 class Survey:
-    """Both ends, looked at before anything is written: which server answers, and what each table is."""
+    """Both ends, looked at before anything is written.
+
+    Attributes:
+        server: which PostgreSQL server answers.
+        tables: what each source's table is, by source name.
+        probes: what conditional PUTs are worth in each bucket; empty where no bucket was asked.
+    """
 
     server: ServerFacts
     tables: dict[str, TableFacts]
+    probes: dict[str, ProbeFinding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +67,21 @@ class Ended:
     reason: str
 
 
-async def survey(config: Config, source: PlanSource, runtime: Runtime, *, allow_seqscan: bool) -> Survey:
-    """Look at the server and every source's table; nothing is changed anywhere.
+async def survey(
+    config: Config,
+    source: PlanSource,
+    target: TargetEnd | None,
+    runtime: Runtime,
+    *,
+    allow_seqscan: bool,
+) -> Survey:
+    """Look at the server, at every source's table, and probe each bucket, if there is a target.
+
+    Nothing is changed but the probe object, which is deleted again where that is allowed.
 
     Raises:
         SourceUnfitError: with the problems of all sources together.
-        UnreachableError, RefusedError: PostgreSQL does not answer, or refuses.
+        MigrationHalted, UnreachableError, RefusedError: an end does not answer, or refuses.
     """
 
     async def contact(subject: str, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -88,7 +104,17 @@ async def survey(config: Config, source: PlanSource, runtime: Runtime, *, allow_
     if problems:
         hints = list(dict.fromkeys(problem.hint for problem in problems if problem.hint))
         raise SourceUnfitError("\n".join(problem.problem for problem in problems), "\n        ".join(hints))
-    return Survey(server, tables)
+    probes: dict[str, ProbeFinding] = {}
+    for spec in config.sources if target is not None else ():
+        if spec.bucket not in probes:
+            probes[spec.bucket] = await first_contact(
+                f"bucket {spec.bucket}",
+                functools.partial(target.probe, spec.bucket, spec.prefix),
+                max_attempts=config.upload.max_attempts,
+                random=runtime.random,
+                refresh=target.refresh_credentials,
+            )
+    return Survey(server, tables, probes)
 
 
 def identities(config: Config, server: ServerFacts, cutoff_us: int | None) -> dict[str, dict[str, object]]:
@@ -117,6 +143,7 @@ class Migration:
         self._source = source
         self._tables = dict(surveyed.tables)
         self._server = surveyed.server
+        self._probes = surveyed.probes
         self._runtime = runtime
         self._drain = drain
         self._parked = 0
@@ -141,7 +168,7 @@ class Migration:
         await self.plan()
         if self._drain:
             return await self._stopped()
-        destinations = await self._probe(target)
+        destinations = await self._destinations()
         while True:
             await self._copy(target, destinations)
             if self._drain:
@@ -150,11 +177,10 @@ class Migration:
                 return await (self._stopped() if self._drain else self._finished())
 
     async def plan(self) -> None:
-        """Take back what a dead session held, register new sources, make every first pass.
+        """Take back what a dead session held, fix the cutoff, register new sources, make every first pass.
 
         A drain interrupts it at once: planning resumes in the middle.
         """
-        await self._recorder.call(self._register)
         recovery = await self._recorder.call(lambda journal, now_us: journal.recover(now_us=now_us))
         if recovery.recovered or recovery.parked:
             log.warning(
@@ -164,7 +190,9 @@ class Migration:
                 recovery.parked,
             )
         with self._drain.governs(grace=0):
+            # The cutoff is part of each source's identity: fixed first, then registered.
             await self.planner.settle_cutoff()
+            await self._recorder.call(self._register)
             for spec in self._config.sources:
                 await self.planner.plan_source(spec, functools.partial(self._scanned, spec.name))
                 self.scanned_rows.pop(spec.name, None)
@@ -200,21 +228,12 @@ class Migration:
             if name not in known:
                 journal.add_source(name, fingerprint, now_us=now_us)
 
-    async def _probe(self, target: TargetEnd) -> dict[str, Destination]:
-        """Find out what conditional PUTs are worth, bucket by bucket, before the first upload relies on them."""
-        findings: dict[str, ProbeFinding] = {}
+    async def _destinations(self) -> dict[str, Destination]:
+        """Record what the probes found, and say so where conditional PUTs can't be relied on."""
         destinations: dict[str, Destination] = {}
         sources = self._recorder.journal.sources
         for spec in self._config.sources:
-            if spec.bucket not in findings:
-                findings[spec.bucket] = await first_contact(
-                    f"bucket {spec.bucket}",
-                    functools.partial(target.probe, spec.bucket, spec.prefix),
-                    max_attempts=self._config.upload.max_attempts,
-                    random=self._runtime.random,
-                    refresh=target.refresh_credentials,
-                )
-            finding = findings[spec.bucket]
+            finding = self._probes[spec.bucket]
             data = {"bucket": spec.bucket, **asdict(finding)}
             await self._recorder.note(Kind.PROBE_RECORDED, data, source=sources[spec.name].id)
             if finding.conditional != "atomic":
@@ -224,9 +243,8 @@ class Migration:
                     spec.bucket,
                     finding.conditional,
                 )
-            destinations[spec.name] = Destination(
-                spec.bucket, spec.content_type, Conditional(finding.conditional)
-            )
+            conditional = Conditional(finding.conditional)
+            destinations[spec.name] = Destination(spec.bucket, spec.content_type, conditional)
         return destinations
 
     async def _copy(self, target: TargetEnd, destinations: dict[str, Destination]) -> None:

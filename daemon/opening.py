@@ -17,7 +17,7 @@ from typing import Any
 
 from daemon import __version__
 from daemon.config import Config, free_settings, identity
-from daemon.migration import Survey, survey
+from daemon.migration import Survey, TargetEnd, survey
 from daemon.reading import PostgresSource
 from daemon.recorder import Recorder
 from daemon.rows import ServerFacts
@@ -40,9 +40,11 @@ class Opened:
 
 @asynccontextmanager
 async def open_migration(
-    config: Config, runtime: Runtime, *, allow_seqscan: bool, accept_source: bool
+    config: Config, target: TargetEnd | None, runtime: Runtime, *, allow_seqscan: bool, accept_source: bool
 ) -> AsyncIterator[Opened]:
     """Yield the migration that `config` describes; its journal is created where there is none.
+
+    `target` is probed, unless it is None because nothing is to be copied.
 
     Raises:
         JournalError: locked, corrupt, of another migration.
@@ -59,7 +61,7 @@ async def open_migration(
             give_up_after=config.upload.give_up_after,
             random=runtime.random,
         ) as source:
-            surveyed = await survey(config, source, runtime, allow_seqscan=allow_seqscan)
+            surveyed = await survey(config, source, target, runtime, allow_seqscan=allow_seqscan)
             if journal is None:
                 journal = await runtime.journal_runner(lambda: _created(config, runtime.now_us()))
             recorder = Recorder(journal, runtime)

@@ -46,7 +46,7 @@ async def _run(config: Config, options: RunOptions, drain: Drain, starting: Gove
     async with (
         open_bucket(config, os.environ, digest_runner=runtime.digest_runner) as bucket,
         open_migration(
-            config, runtime, allow_seqscan=options.allow_seqscan, accept_source=options.accept_source
+            config, bucket, runtime, allow_seqscan=options.allow_seqscan, accept_source=options.accept_source
         ) as opened,
     ):
         migration = Migration(
@@ -81,7 +81,7 @@ async def plan(config: Config, options: PlanOptions) -> ExitCode:
 async def _plan(config: Config, options: PlanOptions, drain: Drain, starting: Governed) -> ExitCode:
     runtime = Runtime()
     async with open_migration(
-        config, runtime, allow_seqscan=options.allow_seqscan, accept_source=options.accept_source
+        config, None, runtime, allow_seqscan=options.allow_seqscan, accept_source=options.accept_source
     ) as opened:
         migration = Migration(
             config,
@@ -111,7 +111,7 @@ async def _dry_run(config: Config, options: PlanOptions, _drain: Drain, _startin
         give_up_after=config.upload.give_up_after,
         random=runtime.random,
     ) as source:
-        await survey(config, source, runtime, allow_seqscan=options.allow_seqscan)
+        await survey(config, source, None, runtime, allow_seqscan=options.allow_seqscan)
         for spec in config.sources:
             estimate = await dry_run(
                 source,
