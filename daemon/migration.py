@@ -104,17 +104,21 @@ async def survey(
     if problems:
         hints = list(dict.fromkeys(problem.hint for problem in problems if problem.hint))
         raise SourceUnfitError("\n".join(problem.problem for problem in problems), "\n        ".join(hints))
-    probes: dict[str, ProbeFinding] = {}
-    for spec in config.sources if target is not None else ():
-        if spec.bucket not in probes:
-            probes[spec.bucket] = await first_contact(
+    return Survey(server, tables, {} if target is None else await _probe(config, target, runtime))
+
+
+async def _probe(config: Config, target: TargetEnd, runtime: Runtime) -> dict[str, ProbeFinding]:
+    findings: dict[str, ProbeFinding] = {}
+    for spec in config.sources:
+        if spec.bucket not in findings:
+            findings[spec.bucket] = await first_contact(
                 f"bucket {spec.bucket}",
                 functools.partial(target.probe, spec.bucket, spec.prefix),
                 max_attempts=config.upload.max_attempts,
                 random=runtime.random,
                 refresh=target.refresh_credentials,
             )
-    return Survey(server, tables, probes)
+    return findings
 
 
 def identities(config: Config, server: ServerFacts, cutoff_us: int | None) -> dict[str, dict[str, object]]:
