@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def requeue(
             source=_source_id(journal, source_name),
             row_keys=list(keys) or None,
             failure=failure,
-            who=f"{getpass.getuser()}@{socket.gethostname()}",
+            who=_operator(),
             now_us=now_us(),
         )
     if number:
@@ -65,6 +66,15 @@ def requeue(
         )
     else:
         click.echo("nothing requeued: no parked key matches")
+
+
+def _operator() -> str:
+    """Return who acts, for the record; containers run under numbers that have no name."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def _refuse_unknown_class(failure: str | None) -> None:
