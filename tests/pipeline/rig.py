@@ -1,0 +1,139 @@
+"""A whole session over fakes in virtual time: real journal, planner, pipeline and uploader; fake table and S3."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from daemon.config import Config, MigrationConfig, PostgresConfig, S3Config, SourceConfig, UploadConfig
+from daemon.drain import Drain
+from daemon.migration import Ended, Migration, survey
+from daemon.opening import begin_session, check_identity
+from daemon.recorder import Recorder
+from daemon.runtime import Runtime, in_loop
+from journal.checkpoint import Order
+from journal.log import Journal
+from journal.reader import Reader
+from tests.planning.fake_source import FakeSource, FakeTable
+from tests.s3_fake import ENDPOINT, REGION, FakeS3
+from tests.s3_servers import fake_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from journal.entries import SourceCounts
+    from journal.status import MigrationStatus
+
+CUTOFF_US = 1_700_000_000_000_000
+BUCKET = "bucket"
+
+
+def clock_us() -> int:
+    """One second past the cutoff when virtual time begins."""
+    return CUTOFF_US + 1_000_000 + int(trio.current_time() * 1e6)
+
+
+def source(name: str = "t", **settings: Any) -> SourceConfig:
+    given: dict[str, Any] = {
+        "name": name,
+        "schema_name": "public",
+        "table_name": name,
+        "bucket": BUCKET,
+        "key": ("id",),
+        "value": "data",
+        "created_at": "created_at",
+        "prefix": f"{name}/",
+    }
+    return SourceConfig(**{**given, **settings})
+
+
+@dataclass
+class Rig:
+    """One migration on disk, its table and its bucket.
+
+    Attributes:
+        events: what happened to keys, by kind, filled by `history`.
+    """
+
+    directory: Path
+    sources: tuple[SourceConfig, ...] = field(default_factory=lambda: (source(),))
+    upload: dict[str, Any] = field(default_factory=dict)
+    s3: dict[str, Any] = field(default_factory=dict)
+    order: Order = Order.NEWEST_FIRST
+
+    def __post_init__(self) -> None:
+        self.tables = {one.table_name: FakeTable() for one in self.sources}
+        self.database = FakeSource(self.tables, clock_us)
+        self.fake = FakeS3(clock_us, random.Random(5), buckets=sorted({one.bucket for one in self.sources}))
+        self.drain = Drain()
+
+    @property
+    def table(self) -> FakeTable:
+        return self.tables["t"]
+
+    @property
+    def journal_path(self) -> Path:
+        return self.directory / "journal.db"
+
+    @property
+    def config(self) -> Config:
+        return Config(
+            migration=MigrationConfig(
+                name="rig", journal=self.journal_path, order=self.order, cutoff_us=CUTOFF_US
+            ),
+            postgres=PostgresConfig(),
+            s3=S3Config(endpoint=ENDPOINT, region=REGION, bucket=BUCKET, **self.s3),
+            upload=UploadConfig(**{"concurrency": 4, **self.upload}),
+            sources=self.sources,
+        )
+
+    async def session(self, *, journal_kind: type[Journal] = Journal) -> Ended:
+        """Run one session to its end, as `service.run` does, with a drain of its own."""
+        self.drain = Drain()
+        config = self.config
+        runtime = Runtime(
+            now_us=clock_us, random=random.Random(3), journal_runner=in_loop, digest_runner=in_loop
+        )
+        bucket = fake_server(self.fake).bucket_over(self.fake, clock_us=clock_us, **self.s3)
+        surveyed = await survey(config, self.database, bucket, runtime, allow_seqscan=False)
+        if self.journal_path.exists():
+            journal = journal_kind.open(self.journal_path, now_us=clock_us())
+        else:
+            journal = journal_kind.create(
+                self.journal_path, name="rig", cutoff_us=CUTOFF_US, order=self.order, now_us=clock_us()
+            )
+        with journal:
+            check_identity(journal, config, surveyed.server, accept_source=False, now_us=clock_us())
+            begin_session(journal, config, surveyed.server, clock_us())
+            recorder = Recorder(journal, runtime)
+            migration = Migration(
+                config, recorder, self.database, surveyed, runtime, self.drain, allow_seqscan=False
+            )
+            ended = await migration.run(bucket)
+            journal.end_session(now_us=clock_us(), reason=ended.reason, exit_code=int(ended.exit_code))
+        return ended
+
+    def status(self) -> MigrationStatus:
+        with Reader.open(self.journal_path) as reader:
+            return reader.status(now_us=CUTOFF_US)
+
+    def counts(self, name: str = "t") -> SourceCounts:
+        return next(one.counts for one in self.status().sources if one.name == name)
+
+    def events(self, *kinds: str) -> list[Any]:
+        with Reader.open(self.journal_path) as reader:
+            return [event.data for event in reader.events(kinds=kinds)]
+
+    def objects(self, bucket: str = BUCKET) -> dict[str, bytes]:
+        return {key: body for key, body in self.fake.objects(bucket).items() if not key.endswith(".backfill-probe")}
+
+    def requests(self, operation: str) -> list[str]:
+        """Keys of the requests of one kind, the probe's left out."""
+        return [
+            seen.key
+            for seen in self.fake.seen
+            if seen.operation == operation and not seen.key.endswith(".backfill-probe")
+        ]
