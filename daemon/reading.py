@@ -38,13 +38,20 @@ class PostgresSource:
     """A PostgreSQL server as the source of a migration."""
 
     def __init__(
-        self, planning: Session, fetching: Sequence[Session], *, give_up_after: float, random: Random
+        self,
+        planning: Session,
+        fetching: Sequence[Session],
+        *,
+        utf8: bool,
+        give_up_after: float,
+        random: Random,
     ) -> None:
         """Read through `planning` for short statements and `fetching` for values and scans.
 
         Args:
             planning: shared by callers, one statement at a time.
             fetching: lent to one caller at a time.
+            utf8: the database's encoding is UTF8.
             give_up_after: seconds of silence that a planning read bears.
             random: source of backoff jitter.
         """
@@ -54,7 +61,7 @@ class PostgresSource:
         self._lent = trio.Semaphore(len(fetching))
         self._give_up_after = give_up_after
         self._random = random
-        self._utf8: bool | None = None
+        self._utf8 = utf8
 
     def __repr__(self) -> str:
         return f"PostgresSource({self._planning.where})"
@@ -84,7 +91,7 @@ class PostgresSource:
         Raises:
             SourceUnfitError: PostgreSQL would read the whole table for each batch.
         """
-        queries = await self._queries(spec, facts)
+        queries = self._queries(spec, facts)
         # Pruning would leave no partition in the plan: the sample's key belongs to none.
         unpruned = {"enable_partition_pruning": "off"}
 
@@ -126,7 +133,7 @@ class PostgresSource:
             RefusedError: a right is missing.
             UnreachableError: silent, or crowded out, for `give_up_after`.
         """
-        queries = await self._queries(spec, facts)
+        queries = self._queries(spec, facts)
         arguments = [cutoff_us] if queries.dated else []
         return await self._patiently(
             lambda: self._sweep(queries, relation, first_block, next_block, arguments)
@@ -145,7 +152,7 @@ class PostgresSource:
             Failure: the snapshot is lost (connection, recovery conflict); only a new scan helps.
             SourceUnfitError: a key holds a NULL, or a row can't be read as configured.
         """
-        queries = await self._queries(spec, facts)
+        queries = self._queries(spec, facts)
         arguments = [cutoff_us] if queries.dated else []
         async with (
             self._lend() as session,
@@ -190,7 +197,7 @@ class PostgresSource:
             Failure: with operation FETCH; `answered` says whether the server did.
             RefusedError, SourceUnfitError: a right, the table or a column is gone.
         """
-        queries = await self._queries(spec, facts)
+        queries = self._queries(spec, facts)
         rows: list[FetchedRow] = []
         waiting = [(list(wanted), 1)] if wanted else []
         async with self._lend() as session:
@@ -278,14 +285,7 @@ class PostgresSource:
                 raise _unreadable(failure) from failure
             raise
 
-    async def _queries(self, spec: SourceConfig, facts: TableFacts) -> RowQueries:
-        if self._utf8 is None:
-            encoding = await self._patiently(
-                lambda: self._planning.value(
-                    "SELECT current_setting('server_encoding')", operation="IDENTIFY"
-                )
-            )
-            self._utf8 = encoding == "UTF8"
+    def _queries(self, spec: SourceConfig, facts: TableFacts) -> RowQueries:
         return RowQueries(spec, facts, self._utf8)
 
     @asynccontextmanager

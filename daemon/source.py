@@ -106,8 +106,8 @@ async def open_source(
         planning = session({})
         fetching = [session(FETCH_SETTINGS) for _ in range(max(1, postgres.connections - 1))]
         try:
-            await _first_contact(planning, fetching[0], target)
-            yield PostgresSource(planning, fetching, give_up_after=give_up_after, random=random)
+            utf8 = await _first_contact(planning, fetching[0], target)
+            yield PostgresSource(planning, fetching, utf8=utf8, give_up_after=give_up_after, random=random)
         except BaseException as error:  # noqa: BLE001 -- raised again below
             raised = error
         finally:
@@ -317,31 +317,41 @@ _DRIVER_ERRORS = (
 _CONNECT_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError)
 
 
-async def _first_contact(first: Session, second: Session, target: ConnectionTarget) -> None:
-    """Connect once, and refuse a pooler in transaction mode.
+async def _first_contact(first: Session, second: Session, target: ConnectionTarget) -> bool:
+    """Connect once, refuse a pooler in transaction mode, and say whether the database's encoding is UTF8.
 
-    A pooler shows in the process id of the handshake, which it makes up. Then two sessions each set a mark of
-    their own and look at it again: in session mode both find their own, in transaction mode one finds the
-    other's or none. The pooler prefers the backend used last, which is what makes the marks meet.
+    A pooler shows in the process id of the handshake, which it makes up.
     """
     try:
-        if await first.value("SELECT pg_backend_pid()", operation="CONNECT") == first.handshake_pid:
-            return
-        for round_number in range(POOLER_PROBE_ROUNDS):
-            marks = {session: f"{round_number} {id(session)}" for session in (first, second)}
-            with trio.move_on_after(POOLER_PROBE_SECONDS):
-                for session, mark in marks.items():
-                    await session.value(
-                        "SELECT set_config('backfillctl.mark', $1, false)", mark, operation="CONNECT"
-                    )
-                for session, mark in marks.items():
-                    found = await session.value(
-                        "SELECT current_setting('backfillctl.mark', true)", operation="CONNECT"
-                    )
-                    if found != mark:
-                        raise pooled(target.where)
+        encoding = await first.value("SELECT current_setting('server_encoding')", operation="CONNECT")
+        if first.backend_pid != first.handshake_pid and await _loses_settings(first, second):
+            raise pooled(target.where)
     except Failure as failure:
         raise UnreachableError(
             failure.message,
             "check host and port in postgres.dsn, and that the server runs and accepts connections",
         ) from failure
+    return bool(encoding == "UTF8")
+
+
+async def _loses_settings(first: Session, second: Session) -> bool:
+    """Let two sessions each set a mark of their own and look at it again.
+
+    In session mode both find their own; in transaction mode one finds the other's or none, since a pooler
+    prefers the backend used last. A pool of one backend in session mode never serves the second session: then
+    nothing is lost either.
+    """
+    for round_number in range(POOLER_PROBE_ROUNDS):
+        marks = {session: f"{round_number} {id(session)}" for session in (first, second)}
+        with trio.move_on_after(POOLER_PROBE_SECONDS):
+            for session, mark in marks.items():
+                await session.value(
+                    "SELECT set_config('backfillctl.mark', $1, false)", mark, operation="CONNECT"
+                )
+            for session, mark in marks.items():
+                found = await session.value(
+                    "SELECT current_setting('backfillctl.mark', true)", operation="CONNECT"
+                )
+                if found != mark:
+                    return True
+    return False

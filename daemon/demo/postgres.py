@@ -44,7 +44,6 @@ _SETTINGS = {
     "shared_buffers": "32MB",
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
     "max_prepared_transactions": "8",
     "lc_messages": "C",
 }
@@ -76,6 +75,7 @@ class EmbeddedPostgres:
         port: the TCP port on 127.0.0.1.
         password: of the superuser `postgres`.
         directory: data, log and perhaps copied binaries; removed on exit.
+        user: uid and gid that the server runs as, None for our own.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class EmbeddedPostgres:
         self._keep = keep
         self._process: ChildProcess | None = None
         self._environment = {**scrubbed(os.environ), "LANG": "C", "LC_ALL": "C"}
-        self._user = _unprivileged_user()
+        self.user = _unprivileged_user()
         self.password = secrets.token_hex(16)
         self.port = 0
 
@@ -109,13 +109,11 @@ class EmbeddedPostgres:
 
     def __enter__(self) -> Self:
         original = self._wanted_binaries or wheel_binaries()
-        self.directory = Path(
-            tempfile.mkdtemp(prefix="backfill-postgres-", dir=_parent_directory(self._user))
-        )
+        self.directory = Path(tempfile.mkdtemp(prefix="backfill-postgres-", dir=_parent_directory(self.user)))
         try:
             self._hand_over(self.directory)
             self._binaries = original
-            if self._user and not _reachable(original / "postgres"):
+            if self.user and not _reachable(original / "postgres"):
                 self._binaries = _copy_installation(original, self.directory / "programs")
             self._initialise()
             self.start()
@@ -271,7 +269,7 @@ class EmbeddedPostgres:
             log=log,
             env={**self._environment, "TMPDIR": str(self.directory)},
             cwd=self.directory,
-            user=self._user,
+            user=self.user,
             death_signal=signal.SIGINT,
         )
 
@@ -301,8 +299,8 @@ class EmbeddedPostgres:
         )
 
     def _hand_over(self, path: Path) -> None:
-        if self._user:
-            os.chown(path, *self._user)
+        if self.user:
+            os.chown(path, *self.user)
 
 
 def _unprivileged_user() -> tuple[int, int] | None:

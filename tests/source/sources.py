@@ -11,6 +11,7 @@ from daemon.rows import Exclusions, SweptRange, SweptRow, TableFacts, Wanted
 from daemon.source import PostgresSource, open_source
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
 CUTOFF_US = 4_102_444_800_000_000
@@ -68,14 +69,20 @@ async def sweep_all(
 
 
 async def scan_all(
-    source: PostgresSource, wanted: SourceConfig, facts: TableFacts, cutoff_us: int = CUTOFF_US
+    source: PostgresSource,
+    wanted: SourceConfig,
+    facts: TableFacts,
+    cutoff_us: int = CUTOFF_US,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[list[SweptRow], Exclusions, int]:
+    """Scan the whole source, calling `meanwhile` after each batch."""
     rows, excluded, seen = [], Exclusions(), 0
     async with source.scan(wanted, facts, cutoff_us=cutoff_us) as batches:
         async for kept, left_out, read in batches:
             rows += kept
             excluded.add(left_out)
             seen += read
+            meanwhile()
     return rows, excluded, seen
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from daemon.demo.postgres import EmbeddedPostgres
 from daemon.errors import ExitCode, RefusedError, SourceUnfitError
 from tests.source.sources import TABLE, spec
 
@@ -143,7 +144,7 @@ async def test_a_key_without_an_index_is_refused_by_the_plan(database, opening):
         async with opening() as source:
             facts = await source.describe(spec(key=key))
             with pytest.raises(
-                SourceUnfitError, match="no index serves to fetch rows by id.*Seq Scan on t"
+                SourceUnfitError, match=r"no index serves to fetch rows by id.*Seq Scan on t"
             ) as caught:
                 await source.check_fetch_plan(spec(key=key), facts)
         assert "--allow-seqscan" in caught.value.hint
@@ -230,8 +231,6 @@ async def test_leaves_that_may_not_be_read_by_themselves_are_read_through_their_
 
 
 async def test_a_nondeterministic_collation_is_refused(debian_binaries, opening):
-    from daemon.demo.postgres import EmbeddedPostgres
-
     with EmbeddedPostgres(binaries=debian_binaries) as server:
         server.sql(
             "create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
