@@ -66,12 +66,12 @@ async def report(
 
 
 def write_line(stream: TextIO, level: str, text: str, *, now_us: int) -> None:
-    """Write one log line: time (RFC 3339, UTC, milliseconds), level, text.
+    """Write one log line, whatever is in `text`: time (RFC 3339, UTC, milliseconds), level, text escaped.
 
     Raises:
         OSError: the stream is gone.
     """
-    stream.write(_writable(f"{units.moment_ms(now_us)} {level} {text}\n", stream))
+    stream.write(_writable(f"{units.moment_ms(now_us)} {level} {units.one_line(text)}\n", stream))
     stream.flush()
 
 

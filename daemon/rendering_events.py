@@ -71,7 +71,7 @@ def happened(event: StoredEvent) -> str:
 
 
 def _raw(data: Any) -> str:
-    return units.shown(json.dumps(data, ensure_ascii=False, sort_keys=True))
+    return units.one_line(json.dumps(data, ensure_ascii=False, sort_keys=True))
 
 
 def ordinals(numbers: Sequence[int]) -> str:

@@ -129,12 +129,20 @@ def shown(text: str) -> str:
     """
     if text.isprintable() and "\\" not in text:
         return text
-    return "".join(_visible(character) for character in text)
+    return one_line(text.replace("\\", "\\\\"))
+
+
+def one_line(text: str) -> str:
+    """Return a message in one safe line: as `shown`, but a backslash stays as it is.
+
+    For text whose foreign parts are escaped already, and as the last guard of a log line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_visible, text))
 
 
 def _visible(character: str) -> str:
-    if character == "\\":
-        return "\\\\"
     return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
 

@@ -38,8 +38,8 @@ def test_data_of_a_later_version_or_an_unknown_kind_is_shown_as_stored():
     data = {"keys": ["a\x1bb"], "n": 1}
     later = StoredEvent(7, CREATED_US, Kind.KEYS_CLAIMED, 2, 3, data)
     unknown = StoredEvent(8, CREATED_US, "keys_teleported", 1, None, data)
-    assert event_line(later).endswith('  source 3  keys_claimed: {"keys": ["a\\\\u001bb"], "n": 1}')
-    assert event_line(unknown).endswith('  keys_teleported: {"keys": ["a\\\\u001bb"], "n": 1}')
+    assert event_line(later).endswith('  source 3  keys_claimed: {"keys": ["a\\u001bb"], "n": 1}')
+    assert event_line(unknown).endswith('  keys_teleported: {"keys": ["a\\u001bb"], "n": 1}')
 
 
 def test_a_note_with_other_facts_than_usual_is_shown_as_stored():

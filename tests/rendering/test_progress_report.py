@@ -119,3 +119,9 @@ def test_a_stream_that_takes_only_ascii_still_gets_every_number():
     stream = io.TextIOWrapper(raw, encoding="ascii")
     write_line(stream, "INFO", "żółć 41.2 % · ETA -", now_us=NOW_US)
     assert raw.getvalue() == b"2026-01-14T15:30:45.123Z INFO \\u017c\\xf3\\u0142\\u0107 41.2 % | ETA -\n"
+
+
+def test_a_log_line_stays_one_line_and_cannot_drive_the_terminal():
+    stream = io.StringIO()
+    write_line(stream, "WARNING", "two\nlines \x1b[2J \\ kept", now_us=NOW_US)
+    assert stream.getvalue() == "2026-01-14T15:30:45.123Z WARNING two\\nlines \\x1b[2J \\ kept\n"

@@ -1,0 +1,15 @@
+"""What commands print about a journal, in one place to import from; pure, quick to import.
+
+The parts: `rendering_units` (numbers, times, foreign text), `rendering_status` and `rendering_advice` (status),
+`rendering_status_json`, `rendering_events`, `rendering_history` (explain), `rendering_verification`; a running
+session: `rendering_progress`, `rendering_bars`, `rendering_rates`.
+"""
+
+from __future__ import annotations
+
+from daemon.rendering_events import event_json, event_line
+from daemon.rendering_history import explain_json, explain_text
+from daemon.rendering_status import status_text
+from daemon.rendering_status_json import status_json
+
+__all__ = ["event_json", "event_line", "explain_json", "explain_text", "status_json", "status_text"]

@@ -1,0 +1,78 @@
+"""What a migration's state means, and what to do next; pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daemon import rendering_units as units
+from journal.status import MigrationState
+
+if TYPE_CHECKING:
+    from journal.status import MigrationStatus
+
+STALLED_SECONDS = 900.0
+"""A session at work that records nothing for so long is told to be stalled: every failed attempt is an event."""
+
+
+def in_flight(status: MigrationStatus) -> int:
+    """Return the keys of all sources that are claimed without an outcome."""
+    return sum(source.counts.in_flight for source in status.sources)
+
+
+def parked(status: MigrationStatus) -> int:
+    """Return the parked keys of all sources."""
+    return sum(source.counts.parked for source in status.sources)
+
+
+def reason(status: MigrationStatus, now_us: int) -> str:  # noqa: PLR0911 -- one state, one reason
+    """Return why the migration is in its state, on one line; empty where the state says it all."""
+    session = status.session
+    if status.state is MigrationState.KILLED:
+        return "the last session's process is gone without a word"
+    if status.state is MigrationState.COMPLETE:
+        return "every planned key is settled"
+    if status.state is MigrationState.HALTED and status.halt is not None:
+        return units.shown(str(status.halt.data.get("message", "")))
+    if session is None:
+        return "no session yet"
+    if session.ended_us is not None:
+        message = session.message or ""
+        found = session.reason or ""
+        return units.shown(f"{found}: {message}" if message else found)
+    if status.state is MigrationState.DRAINING:
+        return "asked to stop: uploads under way may end, nothing new is claimed"
+    silent = (now_us - status.last_event_us) / 1e6
+    if status.state is MigrationState.RUNNING and silent >= STALLED_SECONDS:
+        return f"nothing was recorded for {units.duration(silent)}; the daemon's log says what it waits for"
+    return ""
+
+
+def next_steps(status: MigrationStatus) -> list[str]:
+    """Return what the operator should do now, in this order; empty where nothing is to be done."""
+    held = parked(status)
+    why = f"{units.plural(held, 'key')} parked: `backfillctl explain KEY` tells why; mend the cause"
+    if status.state is MigrationState.COMPLETE:
+        return _after_completion(status)
+    if status.owner is not None:
+        return [f"{why}, and `backfillctl requeue` once this session has ended"] if held else []
+    steps = [f"{why}, then `backfillctl requeue`"] if held else []
+    if status.session is None:
+        steps.append("`backfillctl plan` counts what there is to do, `backfillctl run` does it")
+    elif status.state is MigrationState.KILLED:
+        flying = in_flight(status)
+        again = f"; {units.plural(flying, 'key')} in flight will be driven again first" if flying else ""
+        steps.append(f"`backfillctl run` resumes{again}")
+    elif status.state is MigrationState.HALTED:
+        steps.append("mend what halted it, then `backfillctl run` resumes")
+    else:
+        steps.append("`backfillctl run` resumes")
+    return steps
+
+
+def _after_completion(status: MigrationStatus) -> list[str]:
+    last = status.verification
+    if last is None or (status.completed_us is not None and last.ts_us < status.completed_us):
+        return ["`backfillctl verify` compares the bucket with the journal"]
+    if last.data.get("exit_code"):
+        return ["`backfillctl events --kind finding_recorded` names the objects that are wrong"]
+    return []
