@@ -148,6 +148,11 @@ class EmbeddedPostgres:
         """
         return self._running().pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped or killed since, frozen or not."""
+        return self._process is not None
+
     def dsn(self, database: str = "postgres", *, user: str = SUPERUSER, password: str | None = None) -> str:
         """Return a URL to connect with; by default the superuser's, with its password."""
         secret = self.password if password is None else password
