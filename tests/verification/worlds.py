@@ -78,6 +78,7 @@ def write_journal(path: Path, sources: dict[str, dict[str, str]], *, etags: dict
 
 def settle(journal: Journal, source: int, states: dict[str, str], etags: dict[str, str]) -> None:
     claim = journal.claim(source, limit=10_000, window=20_000, now_us=NOW_US)
+    ends: list[Settled | Parked] = []
     waiting = []
     for key in claim.keys if claim else ():
         state = states[key.row_key]
@@ -85,14 +86,13 @@ def settle(journal: Journal, source: int, states: dict[str, str], etags: dict[st
             read = state in {"stored", "recovered", "present"}
             size = len(value_of(key.row_key)) if state != "vanished" else 0
             md5 = md5_of(key.row_key) if read else ""
-            journal.record(
-                [Settled(key.ordinal, SETTLED[state], size, md5, etags.get(key.row_key) if read else None)],
-                now_us=NOW_US,
-            )
+            etag = etags.get(key.row_key) if read else None
+            ends.append(Settled(key.ordinal, SETTLED[state], size, md5, etag))
         elif state == "parked":
-            journal.record([Parked(key.ordinal, "foreign_object", "differs")], now_us=NOW_US)
+            ends.append(Parked(key.ordinal, "foreign_object", "differs"))
         elif state == "waiting":
             waiting.append(key.ordinal)
+    journal.record(ends, now_us=NOW_US)
     journal.release(waiting, now_us=NOW_US)
 
 
