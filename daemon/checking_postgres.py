@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
 
+from daemon.conninfo import connection_target
 from daemon.errors import BackfillError, ExitCode
 from daemon.findings import Finding, Level, failure, ok, warning
 from daemon.rendering_units import count
 from daemon.retrying import Failure
+from daemon.settings_values import is_loopback
 from daemon.source import open_source
 
 if TYPE_CHECKING:
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
 
 _SKEW_US_WARNED = 5_000_000
 """Clocks this far apart make cutoffs and times in reports confusing; nothing depends on it."""
+
+_INSISTING = {"require", "verify-ca", "verify-full"}
 
 
 async def check_postgres(config: Config, report: Callable[[Finding], None], *, runtime: Runtime) -> None:
@@ -53,6 +60,11 @@ async def _check_server(
     role = "standby" if server.in_recovery else "primary"
     version = f"{server.version // 10000}.{server.version % 10000}"
     report(ok("postgres", f"PostgreSQL {version} at {server.address}, database {server.database}, {role}"))
+    mode = _sslmode(config.postgres.dsn)
+    host = server.address.rpartition(":")[0]
+    if mode not in _INSISTING and host and not is_loopback(host):
+        hint = "add ?sslmode=verify-full to postgres.dsn, or set PGSSLMODE"
+        report(warning("postgres", f"sslmode is {mode}, which does not insist on TLS", hint))
     skew_us = server.now_us - now_us()
     if abs(skew_us) > _SKEW_US_WARNED:
         text = f"the server's clock is {skew_us / 1_000_000:+.0f} s from this machine's"
@@ -77,6 +89,13 @@ async def _check_server(
                 "grant it, and late transactions are seen to have ended",
             )
         report(warning("postgres", f"{text}: late ones are waited for {grace:g} s, unproven", hint))
+
+
+def _sslmode(dsn: str) -> str:
+    """Return libpq's sslmode as the DSN, its service or PGSSLMODE have it."""
+    target = connection_target(dsn, os.environ, Path.home())
+    named = dict(parse_qsl(urlsplit(target.dsn).query)).get("sslmode")
+    return named or os.environ.get("PGSSLMODE") or ("verify-full" if target.system_roots else "prefer")
 
 
 async def _check_source(

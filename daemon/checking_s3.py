@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from daemon.endpoints import open_bucket
 from daemon.errors import BackfillError, ExitCode
 from daemon.findings import Finding, Level, failure, ok, warning
 from daemon.retrying import Failure, FailureClass
+from daemon.settings_values import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -56,7 +56,7 @@ async def check_s3(
         clock_us: wall clock, microseconds since 1970-01-01 UTC.
     """
     host = config.s3.endpoint_host
-    if config.s3.endpoint_url.startswith("http:") and not _is_loopback(host):
+    if config.s3.endpoint_url.startswith("http:") and not is_loopback(host):
         report(
             warning(
                 "s3",
@@ -69,13 +69,6 @@ async def check_s3(
             await _check_sources(bucket, config.sources, report)
     except BackfillError as error:
         report(failure("s3", error))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _check_sources(

@@ -218,3 +218,11 @@ def object_prefix(value: object) -> str:
     if "\\" in value or any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in value):
         raise ValueError(allowed)
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether what is sent to `host` stays on this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

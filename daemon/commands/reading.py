@@ -81,7 +81,7 @@ def events(
     """Print the journal's events, oldest first, one a line."""
     path = find_journal(config_path, journal_path)
     since_us = None if since is None else _moment(since)
-    from daemon.rendering_events import event_json, event_line
+    from daemon.rendering import event_json, event_line
     from journal.reader import Reader
 
     _refuse_unknown_kinds(kinds)

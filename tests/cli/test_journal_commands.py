@@ -107,7 +107,7 @@ def test_status_tells_what_is_parked(invoke: Invoke, path: Path) -> None:
 def test_status_as_json_carries_its_schema_version(invoke: Invoke, path: Path) -> None:
     found = json.loads(invoke("status", "--json", "--journal", path).stdout)
     assert found["schema_version"] == 1
-    assert found["name"] == "blobs"
+    assert found["migration"] == "blobs"
 
 
 def test_explain_tells_one_key_and_names_a_key_never_planned(invoke: Invoke, path: Path) -> None:
