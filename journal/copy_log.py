@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from functools import partial
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from journal import queries
 from journal.appending import EventLog
 from journal.entries import AttemptFailed, Claim, ClaimedKey, Parked, Recovery, Settled, SourceCounts
-from journal.errors import IllegalTransition, JournalCorrupt
-from journal.events import Kind, chunk_digest, encode
+from journal.errors import IllegalTransition
+from journal.events import Kind, encode
 from journal.lifecycle import OUTCOME_CODES, RECOVERIES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from journal.checkpoint import Checkpoint, Order
 
@@ -21,6 +22,9 @@ REQUEUE_KEYS_MAX = 10_000
 """Keys per requeueing event."""
 PROCESS_DIED = "process_died"
 """The failure under which a poison key is parked."""
+
+_AS_CLAIMED: Callable[[Iterable[Any]], ClaimedKey] = partial(tuple.__new__, ClaimedKey)
+"""`ClaimedKey._make` without its Python frame: a third of the price for each of millions of keys."""
 
 
 class CopyLog(EventLog):
@@ -34,9 +38,6 @@ class CopyLog(EventLog):
     def _load(self) -> None:
         super()._load()
         self._waiting_alone: int | None = None
-        # Chunks are checked once per process: what was checked before a restart may have rotted since.
-        self._checked_chunks: set[int] = set()
-        self._checked: range = range(0)
 
     @property
     def in_flight(self) -> int:
@@ -124,8 +125,7 @@ class CopyLog(EventLog):
         return self._claim_frontier(source, room, now_us=now_us)
 
     def _claim_stragglers(self, source: int, ordinals: list[int], *, alone: bool, now_us: int) -> Claim:
-        for ordinal in ordinals:
-            self._check_chunks(ordinal, ordinal)
+        self._projector.chunks.check(ordinals)
         with self._transaction():
             self._append(Kind.KEYS_RECLAIMED, {"ordinals": ordinals}, source=source, now_us=now_us)
             rows = self._connection.execute(
@@ -135,7 +135,7 @@ class CopyLog(EventLog):
             ).fetchall()
         self._waiting_alone = None
         self._claiming_session = self._session
-        return Claim(source, tuple(map(ClaimedKey._make, rows)), alone)
+        return Claim(source, tuple(map(_AS_CLAIMED, rows)), alone)
 
     def _claim_frontier(self, source: int, room: int, *, now_us: int) -> Claim | None:
         segment = self._connection.execute(
@@ -146,15 +146,13 @@ class CopyLog(EventLog):
         if segment is None:
             return None
         lo, hi = segment[1], min(segment[1] + room - 1, segment[2])
-        self._check_chunks(lo, hi)
+        slices = list(self._projector.chunks.slices(lo, hi))
         with self._transaction():
             data = {"segment": segment[0], "lo": lo, "hi": hi}
             self._append(Kind.KEYS_CLAIMED, data, source=source, now_us=now_us)
-            rows = self._connection.execute(
-                "SELECT ordinal, row_key, created_at, size, 0 FROM plan WHERE ordinal BETWEEN ? AND ?", (lo, hi)
-            ).fetchall()
         self._claiming_session = self._session
-        return Claim(source, tuple(map(ClaimedKey._make, rows)), alone=False)
+        columns = (zip(s.ordinals, s.row_keys, s.created_at, s.sizes, repeat(0)) for s in slices)
+        return Claim(source, tuple(map(_AS_CLAIMED, chain.from_iterable(columns))), alone=False)
 
     def has_unclaimed(self, source: int) -> bool:
         """Tell whether the source has keys waiting or beyond a frontier, sealed ones only."""
@@ -177,23 +175,22 @@ class CopyLog(EventLog):
         settled: dict[int, list[list[Any]]] = {}
         attempts: list[AttemptFailed] = []
         parked: list[Parked] = []
-        ended: list[int] = []
+        ended: set[int] = set()
         in_flight = self._projector.in_flight
         for entry in entries:
-            claim = in_flight.get(entry.ordinal)
-            if claim is None:
-                raise IllegalTransition(f"record {type(entry).__name__}: key {entry.ordinal} is not in flight")
-            if isinstance(entry, Settled):
-                settled.setdefault(claim.source, []).append(_outcome_row(entry))
-                ended.append(entry.ordinal)
-            elif isinstance(entry, Parked):
-                parked.append(entry)
-                ended.append(entry.ordinal)
-            else:
+            ordinal = entry[0]
+            claim = in_flight.get(ordinal)
+            if claim is None or ordinal in ended:
+                why = "is not in flight" if claim is None else "ends twice in one group"
+                raise IllegalTransition(f"record {type(entry).__name__}: key {ordinal} {why}")
+            if isinstance(entry, AttemptFailed):
                 attempts.append(entry)
-        if len(set(ended)) != len(ended):
-            twice = [ordinal for ordinal, times in Counter(ended).items() if times > 1]
-            raise IllegalTransition(f"record outcomes: keys {twice} end twice in one group")
+                continue
+            ended.add(ordinal)
+            if isinstance(entry, Parked):
+                parked.append(entry)
+                continue
+            settled.setdefault(claim.source, []).append(_outcome_row(entry))
         if not (settled or attempts or parked):
             return
         with self._transaction():
@@ -305,40 +302,15 @@ class CopyLog(EventLog):
         self._check_usable()
         return queries.checkpoints(self._connection, self._order)
 
-    def _check_chunks(self, lo: int, hi: int) -> None:
-        """Compare the plan's chunks under lo..hi with their hashes, each once per process.
-
-        SQLite has no page checksums: a flipped bit in a row key would otherwise end as "vanished".
-        """
-        if lo in self._checked and hi in self._checked:
-            return
-        for first, last, digest in self._connection.execute(
-            "SELECT lo, hi, digest FROM chunk"
-            " WHERE lo >= (SELECT max(lo) FROM chunk WHERE lo <= ?) AND lo <= ? ORDER BY lo",
-            (lo, hi),
-        ).fetchall():
-            if first not in self._checked_chunks:
-                rows = self._connection.execute(
-                    "SELECT row_key, created_at, size, supersedes FROM plan WHERE ordinal BETWEEN ? AND ?",
-                    (first, last),
-                ).fetchall()
-                found = chunk_digest(encode(rows))
-                if found != digest:
-                    raise JournalCorrupt(
-                        f"claim keys: plan chunk {first} to {last} has hash {found}, its event says {digest}",
-                        "restore a backup (`backfillctl journal backup`), or plan anew with another journal",
-                    )
-                self._checked_chunks.add(first)
-            self._checked = range(first, last + 1)
-
     def _column(self, statement: str, *parameters: Any) -> list[int]:
         return [row[0] for row in self._connection.execute(statement, parameters)]
 
 
 def _outcome_row(entry: Settled) -> list[Any]:
-    row: list[Any] = [entry.ordinal, OUTCOME_CODES[entry.outcome], entry.size, entry.md5]
-    if entry.version_id is not None:
-        return [*row, entry.etag, entry.version_id]
-    if entry.etag is not None:
-        return [*row, entry.etag]
-    return row
+    """Return an outcome as `outcomes_recorded` lists it: what is None at its end is left out."""
+    ordinal, outcome, size, md5, etag, version_id = entry
+    if version_id is not None:
+        return [ordinal, OUTCOME_CODES[outcome], size, md5, etag, version_id]
+    if etag is not None:
+        return [ordinal, OUTCOME_CODES[outcome], size, md5, etag]
+    return [ordinal, OUTCOME_CODES[outcome], size, md5]

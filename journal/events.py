@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from array import array
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from journal.errors import JournalCorrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Kind(StrEnum):
@@ -121,6 +126,29 @@ def link(
     return hashlib.sha256(previous + head.encode() + data.encode()).digest()
 
 
-def chunk_digest(rows_json: str) -> str:
-    """Return the hash of a plan chunk: SHA-256, in hex, of its rows' canonical JSON."""
-    return hashlib.sha256(rows_json.encode()).hexdigest()
+def chunk_digest(
+    row_keys: Sequence[str],
+    created_at: Sequence[int | None],
+    sizes: Sequence[int],
+    supersedes: Sequence[int | None],
+) -> str:
+    """Return the hash of a plan chunk, in hex: SHA-256 over its four columns, one after the other.
+
+    Row keys are joined by NUL, as UTF-8. An integer column is a byte per row that tells NULL (1) from a value
+    (0), then the values as little-endian 64-bit integers with 0 for NULL. That takes a quarter of the time that
+    JSON would, for each of millions of keys, twice.
+
+    Raises:
+        ValueError, TypeError, OverflowError: a value is of another type or beyond 64 bits, or a key contains NUL.
+    """
+    joined = "\0".join(row_keys)
+    if joined.count("\0") != max(len(row_keys) - 1, 0):
+        raise ValueError("a row key contains NUL")
+    digest = hashlib.sha256(joined.encode())
+    for column in (created_at, sizes, supersedes):
+        digest.update(bytes([value is None for value in column]) if None in column else bytes(len(column)))
+        values = array("q", [0 if value is None else value for value in column])
+        if sys.byteorder == "big":
+            values.byteswap()
+        digest.update(values.tobytes())
+    return digest.hexdigest()

@@ -120,7 +120,7 @@ CREATE TABLE straggler (
 CREATE INDEX straggler_by_state ON straggler (source, state, ordinal);
 CREATE TABLE outcome (
     ordinal INTEGER PRIMARY KEY,
-    code TEXT NOT NULL CHECK (code IN ('S', 'R', 'P', 'K', 'V')),
+    code TEXT NOT NULL,
     seq INTEGER NOT NULL,
     size INTEGER
 ) STRICT;
