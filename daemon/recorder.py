@@ -66,8 +66,6 @@ class Recorder:
         async with self._turn:
             while self._buffer:
                 await self._commit_group()
-        self.committed.set()
-        self.committed = trio.Event()
 
     async def run(self) -> None:
         """Commit groups until cancelled; an entry waits for company for at most GROUP_SECONDS.
@@ -89,6 +87,8 @@ class Recorder:
             self._arrived = trio.Event()
         if len(self._buffer) < GROUP_MAX:
             self._full = trio.Event()
+        self.committed.set()
+        self.committed = trio.Event()
 
     async def _write(self, function: Callable[[], T]) -> T:
         try:
