@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,6 +70,10 @@ for _module in (starting, copying, reading, journalling):
 
 def main() -> None:
     """Run `backfillctl` with this process's arguments and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A key that the terminal's encoding lacks is shown escaped; it must not end the command.
+            stream.reconfigure(errors="backslashreplace")
     cli(prog_name="backfillctl")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import io
 import os
 import socket
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.commands.options import config_option, find_journal, journal_option, now_us
+from daemon.commands.options import config_option, find_journal, journal_option, now_us, row_key
 from daemon.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def requeue(
     with Journal.open(path, now_us=now_us(), wait_seconds=OWNER_WAIT_SECONDS) as journal:
         number = journal.requeue(
             source=_source_id(journal, source_name),
-            row_keys=list(keys) or None,
+            row_keys=[row_key(key) for key in keys] or None,
             failure=failure,
             who=_operator(),
             now_us=now_us(),
@@ -149,6 +150,8 @@ def journal_export(config_path: Path | None, journal_path: Path | None, output: 
     from journal import maintenance
 
     if output is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
         maintenance.export(path, sys.stdout)
         return
     try:

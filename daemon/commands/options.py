@@ -82,3 +82,17 @@ def find_journal(config_path: Path | None, journal_path: Path | None) -> Path:
             "or give --journal FILE",
         )
     return config_path.absolute().parent / Path(journal).expanduser()
+
+
+def row_key(argument: str) -> str:
+    """Return a row key from the command line as the text that its bytes are in UTF-8, whatever the locale.
+
+    Raises:
+        ConfigError: it is not UTF-8, which no row key can be.
+    """
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeDecodeError as exc:
+        raise ConfigError(
+            [f"the row key {argument!r} is not UTF-8"], "write it as status and events show it"
+        ) from exc

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.commands.options import config_option, find_journal, journal_option, now_us
+from daemon.commands.options import config_option, find_journal, journal_option, now_us, row_key
 from daemon.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def status(config_path: Path | None, journal_path: Path | None, *, as_json: bool
     with Reader.open(path) as reader:
         found = reader.status(now_us=now)
     if as_json:
-        click.echo(json.dumps(status_json(found, now_us=now), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(status_json(found, now_us=now), indent=2))
     else:
         click.echo(status_text(found, now_us=now, width=shutil.get_terminal_size().columns))
 
@@ -44,6 +44,7 @@ def status(config_path: Path | None, journal_path: Path | None, *, as_json: bool
 def explain(key: str, config_path: Path | None, journal_path: Path | None, *, as_json: bool) -> None:
     """Tell the life of one row, by its KEY: planned, claimed, each attempt, the outcome."""
     path = find_journal(config_path, journal_path)
+    key = row_key(key)
     from daemon.rendering import explain_json, explain_text
     from journal.reader import Reader
 
@@ -55,7 +56,7 @@ def explain(key: str, config_path: Path | None, journal_path: Path | None, *, as
             "keys are written as PostgreSQL writes them as text; columns of a composite key as a JSON array",
         )
     if as_json:
-        click.echo(json.dumps(explain_json(key, histories), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(explain_json(key, histories), indent=2))
     else:
         click.echo(explain_text(key, histories))
 
@@ -94,7 +95,7 @@ def events(
             )
         for event in reader.events(kinds=kinds or None, source=source_name, since_us=since_us, limit=limit):
             if as_json:
-                click.echo(json.dumps(event_json(event, names=names), ensure_ascii=False))
+                click.echo(json.dumps(event_json(event, names=names)))
             else:
                 click.echo(event_line(event, names=names))
 

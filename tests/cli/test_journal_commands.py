@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,7 @@ NOW_US = 1_768_500_000_000_000
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A journal of one source: `a` stored, `b` and `c` parked, `é` still pending."""
+    """A journal of one source: `a` stored, `b` and `c` parked, `日` still pending."""
     path = tmp_path / "journal.db"
     with Journal.create(
         path, name="blobs", cutoff_us=NOW_US, order=Order.OLDEST_FIRST, now_us=NOW_US
@@ -29,7 +32,7 @@ def path(tmp_path: Path) -> Path:
         journal.start_session(now_us=NOW_US, facts={"pid": 1})
         source = journal.add_source("attachments", {"table": "public.attachments"}, now_us=NOW_US)
         journal.begin_pass(source, kind="sweep", now_us=NOW_US)
-        rows = [PlannedRow(key, number, 5) for number, key in enumerate(["a", "b", "c", "é"])]
+        rows = [PlannedRow(key, number, 5) for number, key in enumerate(["a", "b", "c", "日"])]
         journal.seal_chunk(source, rows, now_us=NOW_US)
         journal.seal_segment(source, excluded={}, unusable=0, unusable_example=None, now_us=NOW_US)
         claim = journal.claim(source, limit=3, window=10, now_us=NOW_US)
@@ -49,7 +52,7 @@ def path(tmp_path: Path) -> Path:
 
 def states(path: Path) -> dict[str, str]:
     with Reader.open(path) as reader:
-        return {key: reader.explain(key)[0].state for key in ("a", "b", "c", "é")}
+        return {key: reader.explain(key)[0].state for key in ("a", "b", "c", "日")}
 
 
 def content(path: Path) -> bytes:
@@ -112,7 +115,7 @@ def test_status_as_json_carries_its_schema_version(invoke: Invoke, path: Path) -
 
 def test_explain_tells_one_key_and_names_a_key_never_planned(invoke: Invoke, path: Path) -> None:
     assert "rejected" in invoke("explain", "b", "--journal", path).stdout
-    assert "é" in invoke("explain", "é", "--journal", path).stdout
+    assert "日" in invoke("explain", "日", "--journal", path).stdout
     json.loads(invoke("explain", "b", "--json", "--journal", path).stdout)
     result = invoke("explain", "z", "--journal", path)
     assert result.exit_code == ExitCode.USAGE
@@ -206,7 +209,7 @@ def test_journal_export_is_json_lines_and_never_over_a_file(
     invoke: Invoke, path: Path, tmp_path: Path
 ) -> None:
     lines = [json.loads(line) for line in invoke("journal", "export", "--journal", path).stdout.splitlines()]
-    assert [line["row_key"] for line in lines if line["type"] == "planned"] == ["a", "b", "c", "é"]
+    assert [line["row_key"] for line in lines if line["type"] == "planned"] == ["a", "b", "c", "日"]
     out = tmp_path / "log.jsonl"
     assert invoke("journal", "export", "--journal", path, "-o", out).exit_code == 0
     assert [json.loads(line) for line in out.read_text().splitlines()] == lines
@@ -218,3 +221,39 @@ def test_journal_backup_opens_and_never_overwrites(invoke: Invoke, path: Path, t
     assert invoke("journal", "backup", copy, "--journal", path).exit_code == 0
     assert states(copy) == states(path)
     assert invoke("journal", "backup", copy, "--journal", path).exit_code == ExitCode.USAGE
+
+
+def test_keys_beyond_ascii_work_in_a_locale_that_lacks_them(
+    backfillctl: Callable[..., subprocess.CompletedProcess[str]], path: Path
+) -> None:
+    latin = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "latin-1"}
+    told = backfillctl("explain", "日", "--journal", path, env=latin)
+    assert (told.returncode, told.stdout.partition(":")[0]) == (0, "key \\u65e5 of source attachments")
+    exported = backfillctl("journal", "export", "--journal", path, env=latin)
+    assert json.loads(exported.stdout.splitlines()[-1])["row_key"] == "日"
+    found = backfillctl("explain", "日", "--json", "--journal", path, env=latin)
+    assert "\\u65e5" in found.stdout
+
+
+def test_a_key_that_is_not_utf8_is_refused(
+    backfillctl: Callable[..., subprocess.CompletedProcess[str]], path: Path
+) -> None:
+    done = backfillctl("explain", os.fsdecode(b"\xff"), "--journal", path)
+    assert done.returncode == ExitCode.USAGE
+    assert "is not UTF-8" in done.stderr
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-u", "-m", "daemon", "events", "--journal", path],
+        cwd=Path(__file__).parents[2],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (ExitCode.FAILED, "")
