@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -130,6 +132,38 @@ def test_a_proxy_variable_that_would_be_ignored_stops_it(
     assert "HTTP_PROXY" in found[0].text
     assert "NO_PROXY" in found[0].hint
     assert "hunter2" not in f"{found}"
+
+
+def test_a_bucket_of_another_region_is_a_config_error_that_names_the_key(
+    check: Callable[..., list[Finding]],
+) -> None:
+    class Elsewhere(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = (
+                b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region 'us-east-1' is wrong; "
+                b"expecting 'eu-west-1'</Message><Region>eu-west-1</Region></Error>"
+            )
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            found = check(f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert [finding.exit_code for finding in found] == [ExitCode.USAGE]
+    assert "eu-west-1" in found[0].text
+    assert "s3.region" in found[0].hint
 
 
 def test_a_finding_is_one_line_with_what_helps_below_it() -> None:

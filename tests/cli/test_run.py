@@ -227,6 +227,22 @@ def test_a_journal_in_a_directory_that_is_not_there_is_refused(migration: Migrat
     assert "<Key>" not in migration.listing()
 
 
+def test_a_file_that_is_no_journal_is_refused_and_left_alone(migration: Migration) -> None:
+    migration.journal.write_bytes(b"no journal at all" * 400)
+    refused(migration("run"), ExitCode.JOURNAL)
+    assert migration.journal.read_bytes() == b"no journal at all" * 400
+    assert "<Key>" not in migration.listing()
+
+
+def test_a_key_that_is_null_somewhere_is_refused_before_anything_is_copied(migration: Migration) -> None:
+    migration.database.sql(
+        "alter table attachments drop constraint attachments_pkey; create unique index on attachments (id); "
+        "alter table attachments alter id drop not null; insert into attachments values (null, now(), 'x')"
+    )
+    assert "NULL" in refused(migration("run"), ExitCode.USAGE)
+    assert "<Key>" not in migration.listing()
+
+
 def test_a_second_daemon_is_refused_and_names_the_first(migration: Migration) -> None:
     assert migration("plan").returncode == 0
     with Journal.open(migration.journal, now_us=1):
