@@ -12,6 +12,7 @@ import pytest
 
 from daemon.demo.postgres import EmbeddedPostgres
 from daemon.demo.processes import scrubbed
+from tests.s3_servers import RunningServers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,20 @@ _CLEAN = scrubbed(os.environ)
 for _name in set(os.environ) - set(_CLEAN):
     del os.environ[_name]
 
+KILLS = 25
 DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kills", type=int, default=KILLS, metavar="N", help=f"SIGKILLs of a real daemon, {KILLS} by default"
+    )
+
+
+@pytest.fixture(scope="session")
+def kills(pytestconfig: pytest.Config) -> int:
+    """How many SIGKILLs tests/faults/test_sigkill.py hands out in all."""
+    return int(pytestconfig.getoption("kills"))
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,14 @@ def disposable_postgres() -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, to freeze, kill and restart."""
     with EmbeddedPostgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_servers() -> Iterator[RunningServers]:
+    """The S3 servers of a test process, each started when it is first wanted."""
+    servers = RunningServers()
+    yield servers
+    servers.close()
 
 
 @pytest.fixture(scope="session")

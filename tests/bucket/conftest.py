@@ -8,20 +8,13 @@ import pytest
 from daemon.runtime import wall_clock_us
 from daemon.transport import S3Transport
 from tests.s3_fake import FakeS3
-from tests.s3_servers import BUCKET, RunningServers, fake_server, fresh_prefix
+from tests.s3_servers import BUCKET, fake_server, fresh_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from daemon.bucket import Bucket
-    from tests.s3_servers import S3Server
-
-
-@pytest.fixture(scope="session")
-def s3_servers() -> Iterator[RunningServers]:
-    servers = RunningServers()
-    yield servers
-    servers.close()
+    from tests.s3_servers import RunningServers, S3Server
 
 
 @pytest.fixture(params=["fake", "weed", "rclone", "moto"])
