@@ -133,7 +133,7 @@ def expected_objects(postgres: EmbeddedPostgres) -> Iterator[list[Expected]]:
         yield _cache_objects(postgres, cache, "")
     found = postgres.sql(
         "copy (select document, name, encode(content, 'hex') from attachments"
-        f" where {_MIGRATED_ATTACHMENTS} and content is not null) to stdout"
+        f" where {_MIGRATED_ATTACHMENTS} and content is not null) to stdout"  # noqa: S608 -- ours
     )
     yield [
         Expected(
