@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
@@ -172,36 +173,35 @@ class CopyLog(EventLog):
             JournalFull: nothing was recorded; the same call may be repeated once there is room.
         """
         self._check_usable()
-        settled: dict[int, list[list[Any]]] = {}
-        attempts: list[AttemptFailed] = []
-        parked: list[Parked] = []
-        ended: set[int] = set()
+        group = list(entries)
         in_flight = self._projector.in_flight
-        for entry in entries:
-            ordinal = entry[0]
-            claim = in_flight.get(ordinal)
-            if claim is None or ordinal in ended:
-                why = "is not in flight" if claim is None else "ends twice in one group"
-                raise IllegalTransition(f"record {type(entry).__name__}: key {ordinal} {why}")
-            if isinstance(entry, AttemptFailed):
-                attempts.append(entry)
-                continue
-            ended.add(ordinal)
-            if isinstance(entry, Parked):
-                parked.append(entry)
-                continue
-            settled.setdefault(claim.source, []).append(_outcome_row(entry))
-        if not (settled or attempts or parked):
+        ending = [entry[0] for entry in group if not isinstance(entry, AttemptFailed)]
+        self._check_in_flight([entry[0] for entry in group], ending)
+        settled: dict[int, list[Settled]] = {}
+        for entry in group:
+            if isinstance(entry, Settled):
+                settled.setdefault(in_flight[entry[0]].source, []).append(entry)
+        if not group:
             return
         with self._transaction():
-            for attempt in attempts:
-                data = {field: value for field, value in attempt._asdict().items() if value is not None}
-                source = in_flight[attempt.ordinal].source
-                self._append(Kind.ATTEMPT_FAILED, data, source=source, now_us=now_us)
-            for source, rows in settled.items():
-                self._append(Kind.OUTCOMES_RECORDED, rows, source=source, now_us=now_us)
-            for key in parked:
-                self._park(in_flight[key.ordinal].source, key, now_us=now_us)
+            for entry in group:
+                if isinstance(entry, AttemptFailed):
+                    data = {field: value for field, value in entry._asdict().items() if value is not None}
+                    source = in_flight[entry.ordinal].source
+                    self._append(Kind.ATTEMPT_FAILED, data, source=source, now_us=now_us)
+            for source, outcomes in settled.items():
+                self._append(Kind.OUTCOMES_RECORDED, _outcome_rows(outcomes), source=source, now_us=now_us)
+            for entry in group:
+                if isinstance(entry, Parked):
+                    self._park(in_flight[entry.ordinal].source, entry, now_us=now_us)
+
+    def _check_in_flight(self, ordinals: list[int], ending: list[int]) -> None:
+        strangers = set(ordinals).difference(self._projector.in_flight)
+        if strangers:
+            raise IllegalTransition(f"record what became of keys {sorted(strangers)}: they are not in flight")
+        if len(set(ending)) != len(ending):
+            twice = sorted(ordinal for ordinal, times in Counter(ending).items() if times > 1)
+            raise IllegalTransition(f"record what became of keys {twice}: they end twice in one group")
 
     def _park(self, source: int, key: Parked, *, now_us: int) -> None:
         self._append(Kind.KEY_PARKED, key._asdict(), source=source, now_us=now_us)
@@ -306,11 +306,11 @@ class CopyLog(EventLog):
         return [row[0] for row in self._connection.execute(statement, parameters)]
 
 
-def _outcome_row(entry: Settled) -> list[Any]:
-    """Return an outcome as `outcomes_recorded` lists it: what is None at its end is left out."""
-    ordinal, outcome, size, md5, etag, version_id = entry
-    if version_id is not None:
-        return [ordinal, OUTCOME_CODES[outcome], size, md5, etag, version_id]
-    if etag is not None:
-        return [ordinal, OUTCOME_CODES[outcome], size, md5, etag]
-    return [ordinal, OUTCOME_CODES[outcome], size, md5]
+def _outcome_rows(outcomes: list[Settled]) -> list[list[Any]]:
+    """Return outcomes as `outcomes_recorded` lists them: what is None at the end of one is left out."""
+    return [
+        [ordinal, OUTCOME_CODES[outcome], size, md5]
+        if etag is None and version_id is None
+        else [ordinal, OUTCOME_CODES[outcome], size, md5, etag, *([] if version_id is None else [version_id])]
+        for ordinal, outcome, size, md5, etag, version_id in outcomes
+    ]

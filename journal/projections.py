@@ -295,24 +295,28 @@ class Projector:
         self._connection.executemany(
             "DELETE FROM straggler WHERE ordinal = ?", [(ordinal,) for ordinal in self._leave(ordinals)]
         )
-        settled: dict[str, list[int]] = {}
+        codes = [row[1] for row in rows]
+        sizes = [row[2] for row in rows]
+        settled = Counter(codes)
         copied: dict[str, int] = {}
-        changed: list[tuple[int, int]] = []
-        for row, size in zip(rows, planned, strict=True):
-            code, found = row[1], row[2]
-            if code not in settled:
-                advance(KeyState.IN_FLIGHT, OUTCOME_OF_CODE[code])
-                settled[code], copied[code] = [], 0
-            settled[code].append(row[0])
-            copied[code] += found
-            if found != size and code != "V":
-                changed.append((found, row[0]))
-        for code, keys in settled.items():
+        for code in settled:
+            advance(KeyState.IN_FLIGHT, OUTCOME_OF_CODE[code])
+            of_code = (
+                (ordinals, sizes)
+                if len(settled) == 1
+                else tuple(zip(*((row[0], row[2]) for row in rows if row[1] == code), strict=True))
+            )
+            copied[code] = sum(of_code[1])
             # A flat list costs json_each half of what unpacking the event's rows would.
             self._connection.execute(
                 "INSERT INTO outcome (ordinal, code, seq) SELECT value, ?, ? FROM json_each(?)",
-                (code, event.seq, encode(keys)),
+                (code, event.seq, encode(of_code[0])),
             )
+        changed = (
+            [(row[2], row[0]) for row, size in zip(rows, planned, strict=True) if row[2] != size and row[1] != "V"]
+            if sizes != planned
+            else []
+        )
         self._connection.executemany("UPDATE outcome SET size = ? WHERE ordinal = ?", changed)
         self._one(
             "UPDATE tally SET stored = stored + :S, recovered = recovered + :R, present = present + :P,"
@@ -320,7 +324,7 @@ class Projector:
             " present_bytes = present_bytes + :present_bytes, settled_bytes = settled_bytes + :settled_bytes"
             " WHERE source = :source",
             {
-                **{code: len(settled.get(code, ())) for code in OUTCOME_OF_CODE},
+                **{code: settled[code] for code in OUTCOME_OF_CODE},
                 "stored_bytes": copied.get("S", 0) + copied.get("R", 0),
                 "present_bytes": copied.get("P", 0),
                 "settled_bytes": sum(planned),
