@@ -39,13 +39,13 @@ SELECT clock_timestamp() AS now_us,
        pg_last_xact_replay_timestamp() AS replay_us,
        pg_has_role('pg_read_all_stats', 'USAGE') AS reads_all_stats,
        ARRAY(SELECT pid FROM pg_stat_activity
-             WHERE xact_start < $1::timestamptz AND pid <> ALL ($2::int[])
+             WHERE NOT pg_is_in_recovery() AND xact_start < $1::timestamptz AND pid <> ALL ($2::int[])
                AND (datname = current_database() OR datname IS NULL)
                AND backend_type NOT IN ('autovacuum worker', 'autovacuum launcher', 'walsender', 'parallel worker')
              ORDER BY pid) AS pids"""
 
 PREPARED = "SELECT gid::text FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid"
-"""All of them: the view dates a transaction by its PREPARE, which says nothing of when it began."""
+"""All of them, whenever begun: the view dates a transaction by its PREPARE, which says nothing of when it began."""
 
 RELATION = """
 SELECT c.oid, c.relkind::text AS relkind, has_schema_privilege(n.oid, 'USAGE') AS schema_usable,
@@ -102,7 +102,8 @@ class Writers:
         now_us: the server's clock, read before the transactions were.
         visible: every transaction that writes here could be seen; False without pg_read_all_stats, and on a
             standby, which knows nothing of the primary's.
-        pids: backends whose transaction began before the cutoff; ours and autovacuum's don't count.
+        pids: backends whose transaction began before the cutoff; ours and autovacuum's don't count, nor
+            any on a standby, where nobody writes.
         prepared: gids of all prepared transactions of this database, whenever begun.
         replay_us: on a standby the commit time of the last replayed transaction; None if there was none.
     """

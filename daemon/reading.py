@@ -264,12 +264,11 @@ class PostgresSource:
             left = await self._sweep(queries, relation, first_block, middle, arguments)
             right = await self._sweep(queries, relation, middle, next_block, arguments)
             return _joined(left, right)
-        filenode = found[0][0] or 0
-        planning_rows = [row[1:] for row in found if row[1] is not None]
-        kept, excluded, null_keys = sort_out(planning_rows)
+        kept, excluded, null_keys = sort_out(found)
         if null_keys:
             raise null_keys_error(null_keys, queries)
-        return SweptRange(relation, filenode, first_block, next_block, len(planning_rows), kept, excluded)
+        seen = len(found) if found[0][0] is not None else 0
+        return SweptRange(relation, found[0][-1] or 0, first_block, next_block, seen, kept, excluded)
 
     async def _sorted_out(
         self, queries: RowQueries, batches: AsyncIterator[list[Any]]

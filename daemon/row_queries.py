@@ -99,14 +99,14 @@ class RowQueries:
     def sweep(self, relation: Relation, *, bounded: bool) -> str:
         """Return the statement that reads one block range of a heap.
 
-        Arguments: first tid, next tid if `bounded`, cutoff if dated. The first column is the filenode. It is
+        Arguments: first tid, next tid if `bounded`, cutoff if dated. The last column is the filenode. It is
         read under the lock that the statement holds on the relation, so that it is the filenode of the rows;
-        an outer join yields it even for a range without rows.
+        an outer join yields it even for a range without rows, with NULL for a reason.
         """
         bounds = "ctid >= $1::tid AND ctid < $2::tid" if bounded else "ctid >= $1::tid"
         cutoff = 3 if bounded else 2
         return (
-            "SELECT heap.filenode, found.* "
+            "SELECT found.*, heap.filenode "
             f"FROM (SELECT pg_relation_filenode(to_regclass({literal(relation.sql)})) AS filenode) AS heap "
             f"LEFT JOIN (SELECT {self._planning_columns(cutoff)} "
             f"FROM ONLY {relation.sql} AS {self._alias} WHERE {bounds}) AS found ON true"
@@ -270,14 +270,18 @@ def split_row_key(row_key: str, columns: int) -> list[str]:
 
 
 def sort_out(planning_rows: Iterable[Sequence[Any]]) -> tuple[list[SweptRow], Exclusions, int]:
-    """Return what is to be planned, the exclusions by reason, and how many rows have a NULL in their key."""
+    """Return what is to be planned, the exclusions by reason, and how many rows have a NULL in their key.
+
+    A row without a reason is none: an outer join made it.
+    """
     kept: list[SweptRow] = []
     counts = [0] * len(Reason)
-    for reason, row_key, created_at, size in planning_rows:
-        if reason:
+    for row in planning_rows:
+        reason = row[0]
+        if reason == 0:
+            kept.append(SweptRow(row[1], row[2], row[3]))
+        elif reason is not None:
             counts[reason] += 1
-        else:
-            kept.append(SweptRow(row_key, created_at, size))
     excluded = Exclusions(
         newer_than_cutoff=counts[Reason.NEWER_THAN_CUTOFF],
         where=counts[Reason.WHERE],

