@@ -1,0 +1,117 @@
+"""A journal whose process can die at a commit, and whose every commit is told to an observer."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from journal.log import Journal
+from journal.staging import stage_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Crashed(BaseException):  # noqa: N818 -- SIGKILL is not an error that anything may handle
+    """The process is dead; whatever it still tries raises this again."""
+
+
+class Process(Protocol):
+    """What a journal must know of the process that it lives in."""
+
+    dead: bool
+
+    def before_commit(self) -> None:
+        """May raise: the transaction is lost."""
+
+    def after_commit(self, connection: sqlite3.Connection) -> None:
+        """Look at what is on disk now; may raise: it is there, and the process never learnt."""
+
+
+class SimulatedJournal(Journal):
+    """Refuses every call of a dead process, so that no cleanup writes what SIGKILL would have lost."""
+
+    process: ClassVar[Process]
+
+    def _check_usable(self) -> None:
+        if self.process.dead:
+            raise Crashed
+        super()._check_usable()
+
+    def _commit(self) -> None:
+        if self.process.dead:
+            raise Crashed
+        self.process.before_commit()
+        super()._commit()
+        self.process.after_commit(self._connection)
+
+    def vanish(self) -> None:
+        """Give back what the kernel would: the lock and all descriptors."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        self._lock.release()
+
+
+def journal_in(process: Process) -> type[SimulatedJournal]:
+    """Return the class of journals that live in `process`."""
+    return type("JournalInProcess", (SimulatedJournal,), {"process": process})
+
+
+class Disk:
+    """The files of one journal, frozen at the moment of a crash and thawed after it.
+
+    Closing the dead process's SQLite connection would checkpoint the WAL, which SIGKILL does not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._frozen = path.parent / "frozen"
+        self._frozen.mkdir()
+
+    def freeze(self) -> None:
+        for file in self._files():
+            shutil.copyfile(file, self._frozen / file.name)
+
+    def thaw(self) -> None:
+        for file in self._files():
+            file.unlink()
+        self.path.with_name(self.path.name + "-shm").unlink(missing_ok=True)
+        for file in self._frozen.iterdir():
+            file.rename(self.path.parent / file.name)
+
+    def lose_stage(self) -> bool:
+        """Delete the stage, as an operator who needs the space would; tell whether there was one."""
+        stage = stage_path(self.path)
+        there = stage.exists()
+        stage.unlink(missing_ok=True)
+        stage.with_name(stage.name + "-journal").unlink(missing_ok=True)
+        return there
+
+    @contextlib.contextmanager
+    def copied(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection of our own to a copy, so that looking changes nothing."""
+        copy = self.path.parent / "copy.db"
+        for suffix in ("", "-wal"):
+            source = self.path.with_name(self.path.name + suffix)
+            if source.exists():
+                shutil.copyfile(source, copy.with_name(copy.name + suffix))
+        connection = sqlite3.connect(copy)
+        try:
+            yield connection
+        finally:
+            connection.close()
+            for suffix in ("", "-wal", "-shm"):
+                copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        stage = stage_path(self.path)
+        candidates = [
+            self.path,
+            self.path.with_name(self.path.name + "-wal"),
+            stage,
+            stage.with_name(stage.name + "-journal"),
+        ]
+        return [file for file in candidates if file.exists()]

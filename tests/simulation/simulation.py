@@ -1,0 +1,332 @@
+"""One seed from beginning to end: sessions in weather, deaths and restarts, then calm, then the reckoning."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import trio
+
+from daemon.bucket import Bucket
+from daemon.drain import Drain
+from daemon.errors import BackfillError, ExitCode
+from daemon.migration import Ended, Migration, survey
+from daemon.recorder import Recorder
+from daemon.runtime import Runtime, in_loop
+from daemon.session import _record_end, _record_halt, _record_stop
+from daemon.signing import Signer
+from journal.errors import JournalError, JournalFull
+from tests.s3_fake import REGION
+from tests.simulation import checker
+from tests.simulation.crashing import Crashed, Disk, SimulatedJournal, journal_in
+from tests.simulation.deterministic import run
+from tests.simulation.ends import SimulatedS3, SimulatedSource, credentials
+from tests.simulation.history import History
+from tests.simulation.measuring import MeasuredMigration
+from tests.simulation.observer import Observer, Violation, ensure
+from tests.simulation.worlds import SECOND_US, START_US, World, make_world, object_key
+
+STORMY_SESSIONS_MAX = 14
+CALM_SESSIONS_MAX = 6
+CALM_SECONDS_MAX = 7200.0
+"""Virtual time in which a session must end once nothing befalls it any more."""
+PERMANENT = {"foreign_object", "unusable_key"}
+"""Parks that calm weather and a requeue don't mend."""
+
+
+@dataclass(frozen=True)
+class Deaths:
+    """At which commits (of all sessions, from 1) the process dies, for runs that choose them.
+
+    A commit is named with what of it survives: ("before", 3) dies before the third COMMIT, ("after", 3) behind it.
+    """
+
+    at: frozenset[tuple[str, int]] = frozenset()
+
+
+@dataclass
+class Simulation:
+    """Everything that one seed needs; also the process that the journal lives in.
+
+    Attributes:
+        reached: what happened, for the proof that the weather is bad enough.
+        trace: what happened in what order, for the proof that a seed is one run.
+        claimed_at_deaths: keys in flight whenever the process died: what may be uploaded again.
+    """
+
+    world: World
+    deaths: Deaths | None = None
+    dead: bool = False
+    stormy: bool = True
+    commits: int = 0
+    claimed_at_deaths: int = 0
+    reached: Counter[str] = field(default_factory=Counter)
+    trace: list[str] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._rng = Random(f"simulation {self.world.seed}")
+        self._crashes_left = self.world.weather.crashes
+        self._drains_left = self.world.weather.drains
+        self._full_left = self.world.weather.full_disks
+        self._death: tuple[str, int] | None = None
+        self._clock_offset_us = 0
+        self.violations: list[Violation] = []
+        self.disk = Disk(self.world.config.migration.journal)
+        self.observer = Observer(on_outcome=lambda *found: checker.outcome(self, *found))
+        self.kind = journal_in(self)
+        self.planned_keys: set[str] = set()
+
+    # What the ends and the journal call
+
+    def reach(self, what: str) -> None:
+        self.reached[what] += 1
+        self.trace.append(what)
+
+    def step(self, name: str) -> None:
+        """Something is about to happen at one of the ends: tables may change, the process may die."""
+        if self.dead:
+            raise Crashed
+        self.trace.append(f"{trio.current_time():.6f} {name}")
+        if self.stormy and self._rng.random() < 0.1 and (change := self.history.change()) is not None:
+            self.reach(f"table {change}")
+        self._count_down("answer" if name.endswith("answered") else "step")
+
+    def before_commit(self) -> None:
+        self.commits += 1
+        if self.deaths is not None and ("before", self.commits) in self.deaths.at:
+            self._die("before commit")
+        self._count_down("before commit")
+        if self.stormy and self._full_left and self._rng.random() < 0.05:
+            self._full_left -= 1
+            self.reach("disk full")
+            raise JournalFull("simulated: the disk is full")
+
+    def after_commit(self, connection: sqlite3.Connection) -> None:
+        try:
+            self.observer.follow(connection)
+        except Violation as violation:
+            self.violations.append(violation)
+            raise
+        self.trace.append(f"event {len(self.observer.events)}")
+        if self.deaths is not None and ("after", self.commits) in self.deaths.at:
+            self._die("after commit")
+        self._count_down("after commit")
+
+    def put_arrives(self, key: str) -> None:
+        """Check that the claim was committed before its PUT is sent."""
+        claimed = {
+            object_key(spec, planned.row_key)
+            for ordinal in self.observer.in_flight
+            for planned in [self.observer.plan[ordinal]]
+            for spec in self.world.config.sources
+            if self.observer.source_ids.get(spec.name) == planned.source
+        }
+        ensure(key in claimed, f"PUT of {key!r}, which no claim on disk covers")
+
+    def _count_down(self, kind: str) -> None:
+        if self._death is None or self._death[0] != kind:
+            return
+        self._death = (kind, self._death[1] - 1)
+        if self._death[1] <= 0:
+            self._die(kind)
+
+    def _die(self, how: str) -> None:
+        self._death = None
+        self.dead = True
+        self.disk.freeze()
+        self.claimed_at_deaths += len(self.observer.in_flight)
+        self.reach(f"death {how}")
+        raise Crashed
+
+    # The run
+
+    async def run(self) -> None:
+        with self.world.scale.applied():
+            self._begin()
+            await self._sessions()
+            await self._calm()
+            # Whatever is still on its way arrives.
+            await trio.sleep(120)
+            checker.final(self)
+
+    def _begin(self) -> None:
+        self.source = SimulatedSource(
+            self,
+            tables=self.world.tables,
+            clock_us=lambda: START_US + round(trio.current_time() * 1e6),
+            visible=self.world.visible,
+        )
+        self.source.fetches_max = self.world.config.postgres.connections - 1
+        self.history = History(self.world, self.source, trio.current_time)
+        self.s3 = SimulatedS3(self, self._now_us)
+
+    async def _sessions(self) -> None:
+        for _ in range(STORMY_SESSIONS_MAX):
+            code = await self._session()
+            if code in {ExitCode.DONE, ExitCode.PARKED} and self._rng.random() < 0.8:
+                return
+            await trio.sleep(self._rng.choice([0.0, 5.0, 60.0]))
+            if self.world.weather.lost_stages and self._rng.random() < 0.3 and self.disk.lose_stage():
+                self.reach("stage lost")
+
+    async def _calm(self) -> None:
+        """Let everything mend; then it must come to an end (I8)."""
+        self.stormy = False
+        self.deaths = None
+        self._death = None
+        self.history.end_late_transactions()
+        upload = self.world.config.upload.model_copy(update={"max_failures": type(self.world.config.upload.max_failures)(count=1000)})
+        self.world.config = self.world.config.model_copy(update={"upload": upload})
+        requeue = True
+        for _ in range(CALM_SESSIONS_MAX):
+            begun = trio.current_time()
+            code = await self._session(requeue=requeue)
+            ensure(trio.current_time() - begun <= CALM_SECONDS_MAX, "a calm session took too long")
+            requeue = False
+            if code is ExitCode.DONE:
+                return
+            parked = {self.observer.parked_as[ordinal] for ordinal in self.observer.unsettled}
+            if code is ExitCode.PARKED and parked <= PERMANENT:
+                return
+        raise Violation(f"no end in {CALM_SESSIONS_MAX} calm sessions: {self.ends}")
+
+    async def _session(self, *, requeue: bool = False) -> ExitCode | None:
+        """One process; returns its exit code, None if it died."""
+        self._clock_offset_us = self._rng.choice([0, 0, -30, 30]) * SECOND_US
+        if self.stormy and self._crashes_left and self._rng.random() < 0.75:
+            self._crashes_left -= 1
+            kind = self._rng.choice(["before commit", "after commit", "step", "answer"])
+            self._death = (kind, self._rng.choice([1, 3, self._rng.randint(1, 40), self._rng.randint(1, 200)]))
+        outcome: ExitCode | None = None
+        how = "died"
+        seconds = CALM_SECONDS_MAX * 4 if self.stormy else CALM_SECONDS_MAX + 1
+        try:
+            with trio.fail_after(seconds):
+                outcome, how = await self._process(requeue=requeue)
+        except BaseException as error:
+            if self.violations:
+                raise self.violations[0] from error
+            if not self.dead or _leaves(error) != {Crashed}:
+                raise
+        if self.dead:
+            self.dead = False
+            self.disk.thaw()
+        self._death = None
+        self.ends.append(how)
+        self.reach(f"ended: {how.split(' with ')[0] if outcome is not None else how}")
+        with self.disk.copied() as connection:
+            checker.on_disk(self, connection)
+        return outcome
+
+    async def _process(self, *, requeue: bool) -> tuple[ExitCode, str]:
+        runtime = Runtime(
+            now_us=self._now_us,
+            random=Random(f"jitter {self.world.seed} {len(self.ends)}"),
+            journal_runner=in_loop,
+            digest_runner=in_loop,
+        )
+        journal = self._open()
+        try:
+            checker.checkpoints(self, journal)
+            if requeue:
+                count = journal.requeue(who="simulation", now_us=self._now_us())
+                self.reached["requeued"] += count
+            ended = await self._work(Recorder(journal, runtime), runtime)
+            checker.honest(self, ended)
+            checker.checkpoints(self, journal)
+        except BackfillError as error:
+            return error.exit_code, f"halted {error.exit_code.name}"
+        except JournalFull:
+            # Its keys stay claimed, as after a death.
+            self.claimed_at_deaths += len(self.observer.in_flight)
+            return ExitCode.JOURNAL, "disk full"
+        else:
+            return ended.exit_code, f"{ended.exit_code.name}: {ended.reason}"
+        finally:
+            if self.dead:
+                journal.vanish()
+            else:
+                journal.close()
+
+    def _open(self) -> SimulatedJournal:
+        migration = self.world.config.migration
+        if not migration.journal.exists():
+            return self.kind.create(
+                migration.journal,
+                name=migration.name,
+                cutoff_us=migration.cutoff_us,
+                order=migration.order,
+                now_us=self._now_us(),
+            )
+        return self.kind.open(migration.journal, now_us=self._now_us(), wait_seconds=0)
+
+    async def _work(self, recorder: Recorder, runtime: Runtime) -> Ended:
+        """What `daemon.session.in_session` does, but for the progress line, which reads in threads."""
+        config = self.world.config
+        bucket = Bucket(
+            self.s3,
+            Signer(REGION),
+            config.s3,
+            credentials=credentials(),
+            clock_us=self._now_us,
+            digest_runner=in_loop,
+        )
+        surveyed = await survey(config, self.source, bucket, runtime, allow_seqscan=False)
+        await recorder.call(lambda journal, now_us: journal.start_session(now_us=now_us, facts={}))
+        drain = Drain()
+        migration: Migration = MeasuredMigration(
+            config, recorder, self.source, surveyed, runtime, drain, allow_seqscan=False
+        )
+        self.observer.window = (
+            2 * config.upload.concurrency + (config.postgres.connections - 1) * self.world.scale.fetch_batch
+        )
+        self.source.held = 0
+        results: list[Ended] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_record_stop, recorder, drain)
+                nursery.start_soon(self._drain, drain)
+                results.append(await migration.run(bucket))
+                nursery.cancel_scope.cancel()
+        except* (BackfillError, JournalError) as group:
+            await _record_halt(recorder, group)
+            raise _first(group) from None
+        await _record_end(recorder, results[0])
+        return results[0]
+
+    async def _drain(self, drain: Drain) -> None:
+        if not self.stormy or not self._drains_left or self._rng.random() < 0.5:
+            return
+        self._drains_left -= 1
+        await trio.sleep(self._rng.choice([0.01, 0.3, 2.0, 20.0]) * self._rng.random())
+        self.reach("drain")
+        drain.request("SIGTERM")
+        if self._rng.random() < 0.5:
+            await trio.sleep(self._rng.choice([0.0, 0.1, 1.0]))
+            self.reach("cancel")
+            drain.cancel()
+
+    def _now_us(self) -> int:
+        return START_US + round(trio.current_time() * 1e6) + self._clock_offset_us
+
+
+def _leaves(error: BaseException) -> set[type[BaseException]]:
+    if isinstance(error, BaseExceptionGroup):
+        return {leaf for one in error.exceptions for leaf in _leaves(one)}
+    return {type(error)}
+
+
+def _first(group: BaseExceptionGroup[BackfillError | JournalError]) -> BackfillError | JournalError:
+    one = group.exceptions[0]
+    return _first(one) if isinstance(one, BaseExceptionGroup) else one
+
+
+def simulate(seed: int, directory: Path) -> Simulation:
+    """Run the world of `seed` to its end; raises where an invariant breaks."""
+    simulation = Simulation(make_world(seed, directory / "journal.db"))
+    run(seed, simulation.run)
+    return simulation
