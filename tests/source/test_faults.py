@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 from functools import partial
 
 import pytest
@@ -85,6 +87,18 @@ async def test_a_frozen_server_does_not_delay_leaving_an_open_scan(own_database)
         own_database.thaw()
 
 
+async def test_a_cancelled_statement_leaves_no_connection_in_doubt(own_database):
+    async with Opening(own_database.dsn())(connections=2) as source:
+        facts = await source.describe(spec())
+        await source.fetch(spec(), facts, WANTED)
+        (session,) = source._fetching
+        assert "open" in repr(session)
+        own_database.freeze()
+        with trio.move_on_after(0.1):
+            await source.fetch(spec(), facts, WANTED)
+        assert "closed" in repr(session)
+
+
 async def test_connecting_to_a_frozen_server_can_be_cancelled(own_database):
     own_database.freeze()
     try:
@@ -94,6 +108,25 @@ async def test_connecting_to_a_frozen_server_can_be_cancelled(own_database):
         assert scope.cancelled_caught
     finally:
         own_database.thaw()
+
+
+async def test_name_resolution_that_hangs_does_not_delay_a_cancellation(monkeypatch):
+    hanging, released = threading.Event(), threading.Event()
+
+    def getaddrinfo(*arguments, **options):
+        hanging.set()
+        released.wait(30)
+        raise socket.gaierror("released")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        with trio.fail_after(5), trio.move_on_after(0.3) as scope:
+            async with Opening("postgresql://reader@db.invalid/app")():
+                pass
+        assert scope.cancelled_caught
+        assert hanging.is_set()
+    finally:
+        released.set()
 
 
 async def test_a_source_serves_again_after_a_cancellation(own_database):

@@ -33,7 +33,8 @@ async def test_a_standby_is_read_knows_nothing_of_writers_and_shows_when_it_was_
         before = await source.server()
         facts = await source.describe(spec())
         assert sum(swept.seen for swept in await sweep_all(source, spec(), facts)) == 12000
-        writers = await source.writers_before(CUTOFF_US)
+        async with Opening(standby.dsn())() as reader, reader.scan(spec(), facts, cutoff_us=CUTOFF_US):
+            writers = await source.writers_before(CUTOFF_US)
         primary.kill()
         standby.sql("select pg_promote()")
         after = await source.server()
