@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
+from daemon.budget import Silence
 from daemon.comparing import EXAMPLES_MAX, Finding, FindingKind, Means, VerificationResult, compare
 from daemon.errors import BackfillError, ConfigError, ExitCode, RefusedError, UnreachableError
 from daemon.layouts import object_key, row_key_of
@@ -82,15 +83,6 @@ class VerifiedSource:
     bucket: str
     layout: Layout
     counts: SourceCounts
-
-
-@dataclass(frozen=True, slots=True)
-class ListingPolicy:
-    """How failed LIST requests are retried: `upload.max_attempts`, `upload.give_up_after` (s), and the jitter."""
-
-    max_attempts: int
-    give_up_after: float
-    random: Random
 
 
 class Verification:
@@ -173,7 +165,9 @@ class Verification:
         listed = 0
         token: str | None = None
         while True:
-            objects, token = await self._page(source, token)
+            objects, token = await _list_page(
+                self._lister, source.bucket, source.layout.prefix, token, subject=source.name, policy=self._policy
+            )
             stage.add(source.id, objects)
             before, listed = listed, listed + len(objects)
             if listed // LISTED_PER_LINE > before // LISTED_PER_LINE:
@@ -182,34 +176,6 @@ class Verification:
                 break
         stage.mark(source.id, [source.layout.prefix + PROBE_KEY_NAME])
         log.info("%s: listed %d objects of bucket %s", source.name, listed, source.bucket)
-
-    async def _page(self, source: VerifiedSource, token: str | None) -> tuple[list[ListedObject], str | None]:
-        answers = failures = 0
-        silent_since = trio.current_time()
-        while True:
-            try:
-                return await self._lister.list_page(source.bucket, source.layout.prefix, token=token)
-            except Failure as failure:
-                failures += 1
-                if failure.answered:
-                    answers += 1
-                    silent_since = trio.current_time()
-                decision = decide(
-                    failure,
-                    answers=answers,
-                    failures=failures,
-                    max_attempts=self._policy.max_attempts,
-                    silent_seconds=trio.current_time() - silent_since,
-                    give_up_after=self._policy.give_up_after,
-                    jitter=self._policy.random.random(),
-                    refreshed=False,
-                )
-                if decision.disposition is not Disposition.RETRY:
-                    raise _given_up(source, failure, decision) from failure
-                log.warning("%s: LIST failed, trying again: %s", source.name, failure.message)
-                if failure.kind is FailureClass.EXPIRED_CREDENTIALS:
-                    await self._lister.refresh_credentials()
-            await trio.sleep(decision.delay)
 
     async def _compare(self, stage: ListingStage) -> None:
         after_seq: int | None = 0
@@ -316,8 +282,66 @@ def _finished_data(result: VerificationResult) -> dict[str, Any]:
     }
 
 
-def _given_up(source: VerifiedSource, failure: Failure, decision: Decision) -> BackfillError:
-    problem = f"list bucket {source.bucket} for source {source.name}: {failure.message}"
+async def _list_page(
+        self, bucket: str, prefix: str, *, token: str | None
+    ) -> tuple[list[ListedObject], str | None]:
+        """Return a page of the objects under `prefix` and the next token, None on the last; raises Failure."""
+
+    async def refresh_credentials(self) -> None:
+        """Fetch credentials anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListingPolicy:
+    """How failed LIST requests are retried: `upload.max_attempts`, `upload.give_up_after` (s), and the jitter."""
+
+    max_attempts: int
+    give_up_after: float
+    random: Random
+
+
+async def _list_page(
+    lister: Lister, bucket: str, prefix: str, token: str | None, *, subject: str, policy: ListingPolicy
+) -> tuple[list[ListedObject], str | None]:
+    """Return one page and the token of the next, tried again as `policy` says.
+
+    Raises:
+        RefusedError: the bucket may not be listed, or is not there.
+        UnreachableError: the endpoint did not answer.
+        BackfillError: it answered nothing of use, however often it was asked.
+    """
+    silence = Silence()
+    answers = failures = 0
+    refreshed = False
+    while True:
+        try:
+            return await lister.list_page(bucket, prefix, token=token)
+        except Failure as failure:
+            failures += 1
+            answers += failure.counted
+            if failure.counted:
+                silence.broken()
+            decision = decide(
+                failure,
+                answers=answers,
+                failures=failures,
+                max_attempts=policy.max_attempts,
+                silent_seconds=0.0 if failure.counted else silence.unanswered(trio.current_time()),
+                give_up_after=policy.give_up_after,
+                jitter=policy.random.random(),
+                refreshed=refreshed,
+            )
+            if decision.disposition is not Disposition.RETRY:
+                raise _given_up(f"list bucket {bucket} for source {subject}", failure, decision) from failure
+            log.warning("%s: LIST failed, trying again: %s", subject, failure.message)
+            if failure.kind in {FailureClass.FORBIDDEN, FailureClass.EXPIRED_CREDENTIALS}:
+                await lister.refresh_credentials()
+                refreshed = True
+        await trio.sleep(decision.delay)
+
+
+def _given_up(operation: str, failure: Failure, decision: Decision) -> BackfillError:
+    problem = f"{operation}: {failure.message}"
     if decision.disposition is Disposition.PARK:
         return BackfillError(problem, "run `backfillctl check`; the listing answered nothing of use")
     if decision.exit_code is ExitCode.UNREACHABLE:

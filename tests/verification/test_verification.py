@@ -44,7 +44,7 @@ def logged(journal):
         return list(reader.events())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     keys=st.dictionaries(row_keys, st.tuples(st.sampled_from(STATES), st.sampled_from(["ok", "gone", "size", "md5"]))),
     others=st.dictionaries(row_keys, st.sampled_from(["stored", "parked"])),
@@ -214,7 +214,7 @@ def test_a_page_that_fails_is_asked_for_again_with_fresh_credentials_where_they_
 @pytest.mark.parametrize(
     ("kind", "answered", "times", "error", "code"),
     [
-        (FailureClass.FORBIDDEN, True, 1, RefusedError, ExitCode.REFUSED),
+        (FailureClass.FORBIDDEN, True, 2, RefusedError, ExitCode.REFUSED),
         (FailureClass.NO_SUCH_BUCKET, True, 1, RefusedError, ExitCode.REFUSED),
         (FailureClass.SERVER, True, 3, BackfillError, ExitCode.FAILED),
         (FailureClass.TIMEOUT, False, 10_000, UnreachableError, ExitCode.UNREACHABLE),
