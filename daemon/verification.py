@@ -85,6 +85,15 @@ class VerifiedSource:
     counts: SourceCounts
 
 
+@dataclass(frozen=True, slots=True)
+class ListingPolicy:
+    """How failed LIST requests are retried: `upload.max_attempts`, `upload.give_up_after` (s), and the jitter."""
+
+    max_attempts: int
+    give_up_after: float
+    random: Random
+
+
 class Verification:
     """One verification by listing of some sources against one journal.
 
@@ -280,24 +289,6 @@ def _finished_data(result: VerificationResult) -> dict[str, Any]:
         "skipped": result.skipped,
         "exit_code": int(result.exit_code),
     }
-
-
-async def _list_page(
-        self, bucket: str, prefix: str, *, token: str | None
-    ) -> tuple[list[ListedObject], str | None]:
-        """Return a page of the objects under `prefix` and the next token, None on the last; raises Failure."""
-
-    async def refresh_credentials(self) -> None:
-        """Fetch credentials anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListingPolicy:
-    """How failed LIST requests are retried: `upload.max_attempts`, `upload.give_up_after` (s), and the jitter."""
-
-    max_attempts: int
-    give_up_after: float
-    random: Random
 
 
 async def _list_page(
