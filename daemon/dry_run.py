@@ -33,7 +33,7 @@ async def dry_run(
         cutoff_us: as recorded or configured; None: the server's clock.
         limits: how long scans bear failures.
         random: source of jitter.
-        on_progress: as for `Planner.plan`.
+        on_progress: as for `Planner.plan_source`.
 
     Raises:
         SourceUnfitError, ConfigError, UnreachableError, RefusedError: where planning would refuse.

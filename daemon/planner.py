@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -94,8 +95,14 @@ class Planner:
             await self._call(lambda: self._journal.set_cutoff(cutoff_us, now_us=self._runtime.now_us()))
         return cutoff_us
 
-    async def plan(self, specs: Sequence[SourceConfig], on_progress: OnProgress = no_progress) -> None:
+    async def plan(
+        self, specs: Sequence[SourceConfig], on_progress: Callable[[str, int, int, int], None] | None = None
+    ) -> None:
         """Finish every pass that is open, make the first one over each source that had none, index the plan.
+
+        Args:
+            specs: every source of the migration.
+            on_progress: called with the source's name, rows seen, blocks done and blocks in all.
 
         Raises:
             ConfigError: from `settle_cutoff`.
@@ -105,11 +112,13 @@ class Planner:
         # A half-sealed segment must end before the next source's can begin.
         opened = {spec.name for spec in specs if await self._open_pass(spec.name) is not None}
         for spec in sorted(specs, key=lambda spec: spec.name not in opened):
-            await self.plan_source(spec, on_progress)
+            await self.plan_source(spec, no_progress if on_progress is None else partial(on_progress, spec.name))
         await self._call(self._journal.build_key_index)
 
     async def plan_source(self, spec: SourceConfig, on_progress: OnProgress = no_progress) -> None:
         """Finish the pass that is open, or make the first; nothing to do on a source that is planned.
+
+        No other source's pass may be open: `plan` sees to that.
 
         Raises:
             SourceUnfitError: the table, its keys or its NULLs don't allow it; nothing is planned.
@@ -150,7 +159,7 @@ class Planner:
             spec: the source.
             who: the operator, for the journal.
             reason: why a closed source is opened again, for the journal.
-            on_progress: as for `plan`.
+            on_progress: as for `plan_source`.
 
         Raises:
             SourceUnfitError, UnreachableError, RefusedError, JournalError: as `plan_source`.

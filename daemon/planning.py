@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -171,7 +172,7 @@ def _closing_on_standby(writers: Writers, *, cutoff_us: int, late_grace: float) 
         return _wait(
             f"the standby has not replayed a commit from late_grace = {late_grace:g} s after the cutoff yet, "
             f"{behind:.0f} s to go; if its primary is idle, commit anything there",
-            max(behind, WAIT_SECONDS_MAX),
+            max(behind, 1.0),
         )
     return Closing(
         Verdict.UNPROVEN,
@@ -180,7 +181,7 @@ def _closing_on_standby(writers: Writers, *, cutoff_us: int, late_grace: float) 
     )
 
 
-def _wait(reason: str, seconds: float = WAIT_SECONDS_MAX) -> Closing:
+def _wait(reason: str, seconds: float = math.inf) -> Closing:
     # Never zero: at the very microsecond of the cutoff a clock is still not past it.
     return Closing(Verdict.WAIT, reason, max(0.01, min(seconds, WAIT_SECONDS_MAX)))
 

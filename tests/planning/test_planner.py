@@ -219,10 +219,10 @@ async def test_the_stage_is_gone_once_a_pass_is_sealed(autojump_clock: MockClock
 
 
 async def test_progress_counts_rows_and_blocks_up_to_all_of_them(autojump_clock: MockClock, migration: Migration) -> None:
-    seen: list[tuple[int, int, int]] = []
+    seen: list[tuple[str, int, int, int]] = []
     with migration.journal() as journal:
         await planner(journal, source_of(filled(6))).plan([spec()], lambda *progress: seen.append(progress))
-    assert seen == [(2, 1, 3), (4, 2, 3), (6, 3, 3)]
+    assert seen == [("t", 2, 1, 3), ("t", 4, 2, 3), ("t", 6, 3, 3)]
 
 
 async def test_sources_are_planned_each_with_its_own_keys_and_counts(autojump_clock: MockClock, tmp_path: Path) -> None:
