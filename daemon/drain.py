@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ class Governed:
 
     scope: trio.CancelScope
     grace: float
+
+    def hand_over(self) -> None:
+        """From here on the block governs its parts itself: neither a request nor a cancel ends it from outside."""
+        self.grace = self.scope.deadline = math.inf
 
 
 class Drain:
@@ -56,7 +61,8 @@ class Drain:
         """End all governed work at once; only after a request."""
         self.cancelled = True
         for governed in self._governed:
-            governed.scope.cancel()
+            if governed.grace < math.inf:
+                governed.scope.cancel()
 
     @contextmanager
     def governs(self, *, grace: float) -> Iterator[Governed]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import shutil
 import sys
@@ -59,11 +58,13 @@ async def _run(config: Config, options: RunOptions, drain: Drain, starting: Gove
             allow_seqscan=options.allow_seqscan,
         )
         # From here on the migration itself says what a request to stop leaves time for.
-        starting.grace = math.inf
+        starting.hand_over()
         ended = await in_session(config, opened, migration, functools.partial(migration.run, bucket), drain)
         if options.verify and ended.exit_code is ExitCode.DONE:
-            result = await _verified(config, opened.recorder, bucket, runtime, no_extra=False)
-            return result.exit_code
+            with drain.governs(grace=0):
+                result = await _verified(config, opened.recorder, bucket, runtime, no_extra=False)
+                return result.exit_code
+            return interrupted(drain)
         return ended.exit_code
 
 
@@ -92,7 +93,7 @@ async def _plan(config: Config, options: PlanOptions, drain: Drain, starting: Go
             drain,
             allow_seqscan=options.allow_seqscan,
         )
-        starting.grace = math.inf
+        starting.hand_over()
 
         async def work() -> Ended:
             await migration.plan()
@@ -174,7 +175,7 @@ async def _verified(
 
 
 async def _stoppable(work: Callable[[Drain, Governed], Awaitable[ExitCode]], *, grace_seconds: float) -> ExitCode:
-    """Run `work` so that a signal ends it at once, until it says itself what it needs (`Governed.grace`)."""
+    """Run `work` so that a signal ends it at once, until it takes that over (`Governed.hand_over`)."""
 
     async def governed(drain: Drain) -> ExitCode:
         codes: list[ExitCode] = []

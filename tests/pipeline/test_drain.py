@@ -70,3 +70,15 @@ async def test_grace_given_later_counts(autojump_clock):
         drain.request("SIGTERM")
         await trio.sleep_forever()
     assert trio.current_time() == 12
+
+
+async def test_a_block_that_governs_its_parts_itself_outlives_a_cancel(autojump_clock):
+    drain, ended = Drain(), []
+    with drain.governs(grace=0) as governed:
+        governed.hand_over()
+        drain.request("SIGINT")
+        drain.cancel()
+        await work(drain, 30, ended)
+        await trio.sleep(1)
+        ended.append("recorded")
+    assert ended == [0, "recorded"]
