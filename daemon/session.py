@@ -53,6 +53,8 @@ async def in_session(
         await _record_halt(recorder, group)
         raise
     ended = results[0]
+    if drain.cancelled:
+        await recorder.note(Kind.CANCELLED, {"cause": drain.cause})
     await _record_end(recorder, ended)
     with Reader.open(recorder.journal.path) as reader:
         progress = await _snapshot(reader, migration, drain)
@@ -70,7 +72,9 @@ async def in_session(
 
 async def _record_stop(recorder: Recorder, drain: Drain) -> None:
     await drain.requested.wait()
-    await recorder.note(Kind.DRAIN_REQUESTED, {"cause": drain.cause})
+    # The work may end at once on the same request; that must not keep it off the record.
+    with trio.CancelScope(shield=True):
+        await recorder.note(Kind.DRAIN_REQUESTED, {"cause": drain.cause})
 
 
 async def _record_halt(recorder: Recorder, group: BaseExceptionGroup[BackfillError | JournalError]) -> None:
