@@ -61,10 +61,11 @@ async def _run(config: Config, options: RunOptions, drain: Drain, starting: Gove
         starting.hand_over()
         ended = await in_session(config, opened, migration, functools.partial(migration.run, bucket), drain)
         if options.verify and ended.exit_code is ExitCode.DONE:
+            codes: list[ExitCode] = []
             with drain.governs(grace=0):
                 result = await _verified(config, opened.recorder, bucket, runtime, no_extra=False)
-                return result.exit_code
-            return interrupted(drain)
+                codes.append(result.exit_code)
+            return codes[0] if codes else interrupted(drain)
         return ended.exit_code
 
 
@@ -174,7 +175,9 @@ async def _verified(
     return result
 
 
-async def _stoppable(work: Callable[[Drain, Governed], Awaitable[ExitCode]], *, grace_seconds: float) -> ExitCode:
+async def _stoppable(
+    work: Callable[[Drain, Governed], Awaitable[ExitCode]], *, grace_seconds: float
+) -> ExitCode:
     """Run `work` so that a signal ends it at once, until it takes that over (`Governed.hand_over`)."""
 
     async def governed(drain: Drain) -> ExitCode:

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote, unquote_plus
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -41,9 +41,11 @@ class BucketView:
                 query = f"list-type=2&encoding-type=url&prefix={quote(prefix, safe='')}"
                 if token:
                     query = f"continuation-token={quote(token, safe='')}&{query}"
-                page = ElementTree.fromstring(self._get(connection, f"/{self.bucket}?{query}"))
+                page = ET.fromstring(self._get(connection, f"/{self.bucket}?{query}"))
                 for one in page.iter(f"{_XML}Contents"):
-                    key, size, etag = (one.findtext(f"{_XML}{name}") or "" for name in ("Key", "Size", "ETag"))
+                    key, size, etag = (
+                        one.findtext(f"{_XML}{name}") or "" for name in ("Key", "Size", "ETag")
+                    )
                     found[unquote_plus(key)] = Listed(int(size), etag.strip('"'))
                 token = page.findtext(f"{_XML}NextContinuationToken") or ""
                 if page.findtext(f"{_XML}IsTruncated") != "true":

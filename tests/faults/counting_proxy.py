@@ -101,7 +101,11 @@ class CountingProxy:
 
     def _serve(self, client: socket.socket) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._upstream_port)) as server:
+        with (
+            client,
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self._upstream_port)) as server,
+        ):
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with client.makefile("rb") as requests, server.makefile("rb") as answers:
                 while (head := _head(requests)) is not None:

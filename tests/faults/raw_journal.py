@@ -98,7 +98,9 @@ def read(path: Path) -> Ledger:
     with closing(_connect(path)) as connection:
         connection.execute("begin")
         events = connection.execute("select seq, ts, kind, source, data from event order by seq").fetchall()
-        rows = connection.execute("select ordinal, row_key, created_at, size from plan order by ordinal").fetchall()
+        rows = connection.execute(
+            "select ordinal, row_key, created_at, size from plan order by ordinal"
+        ).fetchall()
         outcomes = connection.execute("select count(*) from outcome").fetchone()[0]
         claimed = connection.execute("select coalesce(sum(left), 0) from claim").fetchone()[0]
         stragglers = Counter(dict(connection.execute("select state, count(*) from straggler group by state")))

@@ -44,8 +44,8 @@ class Table:
     def object_key(self, prefix: str, row_key: str) -> str:
         tiers = ""
         if self.layout == "tiered":
-            head = row_key[:6]
-            tiers = "".join(f"{head[at : at + 2]}/" for at in range(0, len(head), 2))
+            cut = [row_key[at : at + 2] for at in (0, 2, 4) if at + 2 <= len(row_key)]
+            tiers = "".join(f"{tier.replace('/', '_')}/" for tier in cut)
         return f"{prefix}{self.name}/{tiers}{row_key}"
 
 
@@ -101,6 +101,7 @@ class World:
     tables: list[Table]
     proxy: CountingProxy | None = None
     upload: dict[str, Any] = field(default_factory=dict)
+    s3: dict[str, Any] = field(default_factory=dict)
     prefix: str = field(default_factory=fresh_prefix)
     cutoff: str | None = None
     secret_key: str | None = None
@@ -111,7 +112,9 @@ class World:
 
     @property
     def bucket(self) -> BucketView:
-        return BucketView(self.server.port, self.server.bucket, self.server.access_key, self.server.secret_key)
+        return BucketView(
+            self.server.port, self.server.bucket, self.server.access_key, self.server.secret_key
+        )
 
     @property
     def environment(self) -> dict[str, str]:
@@ -135,6 +138,7 @@ class World:
             "[s3]",
             f'endpoint = "{self.proxy.endpoint if self.proxy else self.server.endpoint}"',
             f'bucket = "{self.server.bucket}"',
+            *(f"{key} = {json.dumps(value)}" for key, value in self.s3.items()),
             "[upload]",
             *(f"{key} = {json.dumps(value)}" for key, value in self.upload.items()),
         ]
