@@ -226,6 +226,7 @@ class Pipeline:
                     await self._fetch_batch(source, [key], uploads)
             return
         by_key = {row.row_key: row for row in rows}
+        grown: list[tuple[ClaimedKey, int]] = []
         for key in keys:
             row = by_key.get(key.row_key)
             if row is None:
@@ -233,9 +234,12 @@ class Pipeline:
                 await self._settle(source, key, Settled(key.ordinal, Outcome.VANISHED, 0, "", None, None))
             elif row.value is None:
                 self._budget.release(key.size)
-                await self._fetch_grown(source, key, row.size, uploads)
+                grown.append((key, row.size))
             else:
                 await uploads.send(_Upload(source, key, row))
+        # Only now that this batch holds no reservation of its own: one made above it could never be served.
+        for key, size in grown:
+            await self._fetch_grown(source, key, size, uploads)
 
     async def _fetch_grown(
         self, source: CopySource, key: ClaimedKey, size: int, uploads: trio.MemorySendChannel[_Upload]
