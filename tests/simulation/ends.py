@@ -164,7 +164,7 @@ class SimulatedS3(FakeS3):
     def _draw(self, operation: str, key: str) -> tuple[str, Fault]:
         rng = self._weather
         drawn: list[tuple[str, Callable[[], Fault]]] = [
-            ("storm", lambda: self._storm(rng.choice([0.5, 5.0, 60.0]))),
+            ("storm", lambda: self._storm(rng.choice([0.3, 2.0, 8.0, 45.0]))),
             ("500", lambda: answers(500, "InternalError")),
             ("lost response", loses_response),
             ("dropped request", drops_request),

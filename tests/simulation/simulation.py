@@ -147,8 +147,11 @@ class Simulation:
     async def run(self) -> None:
         with self.world.scale.applied():
             self._begin()
-            await self._sessions()
-            await self._calm()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._end_late_transactions)
+                await self._sessions()
+                await self._calm()
+                nursery.cancel_scope.cancel()
             # Whatever is still on its way arrives.
             await trio.sleep(120)
             checker.final(self)
@@ -163,6 +166,10 @@ class Simulation:
         self.source.fetches_max = self.world.config.postgres.connections - 1
         self.history = History(self.world, self.source, trio.current_time)
         self.s3 = SimulatedS3(self, self._now_us)
+
+    async def _end_late_transactions(self) -> None:
+        await trio.sleep(self._rng.choice([1.0, 30.0, 200.0]))
+        self.history.end_late_transactions()
 
     async def _sessions(self) -> None:
         for _ in range(STORMY_SESSIONS_MAX):
