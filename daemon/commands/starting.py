@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import click
@@ -45,6 +46,11 @@ def init(config_path: Path) -> None:
 @click.pass_context
 def demo(ctx: click.Context, *, keep: bool) -> None:
     """Show a migration with a kill in the middle, on a PostgreSQL and an S3 server of its own."""
+    if os.name != "posix":
+        raise ConfigError(
+            [f"no embedded servers for {platform.platform()}"],
+            "run the demo on Linux or on macOS on Apple silicon",
+        )
     from daemon.demo import demo as demonstration
 
     ctx.exit(demonstration.run(keep=keep))

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from daemon.demo import tables
 from daemon.demo.comparing import DIFFERENCES_MAX, compare
+from daemon.demo.looking_around import hints
 from daemon.demo.operating import Answer, Operator
 from daemon.demo.postgres import EmbeddedPostgres, wheel_binaries
 from daemon.demo.processes import scrubbed
 from daemon.demo.redriven import redriven
-from daemon.demo.seaweed import REGION, EmbeddedSeaweed, Identity, wheel_binary
+from daemon.demo.seaweed import EmbeddedSeaweed, Identity, wheel_binary
 from daemon.demo.stopping import Stopped, Stops
 from daemon.demo.telling import OUTPUT_COLUMNS, Telling
 from daemon.errors import BackfillError, ConfigError, ExitCode
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 KILLED_AT = 0.4
 """The share of keys that are settled when the daemon is killed."""
-SESSION_LINES = 4
-"""How much of a session's output is shown: its end, which sums it up."""
 
 
 def run(*, keep: bool) -> ExitCode:
@@ -133,22 +132,12 @@ class Demo:
         """
         say = self.telling
         say.step("Look around; Ctrl-C here ends the servers and removes everything")
-        environment = {**self._secrets(), "AWS_ENDPOINT_URL": self._seaweed.endpoint, "AWS_REGION": REGION}
-        for line in (
-            "in another terminal:",
-            f"  cd {self._directory}",
-            *(f"  export {name}={value}" for name, value in environment.items()),
-            "the migration:",
-            "  backfillctl status -c backfill.toml",
-            "  backfillctl events -c backfill.toml --kind keys_recovered",
-            "the rows, through the psql of this server:",
-            f"  {self._postgres.psql} -h 127.0.0.1 \\",
-            f"    -p {self._postgres.port} -U postgres postgres",
-            "the objects, through any S3 client, such as the AWS CLI:",
-            f"  aws s3 ls s3://{tables.buckets()[1]}/ --recursive",
-            "the journal, through a copy (never open or copy its file itself):",
-            "  backfillctl journal backup copy.db -c backfill.toml",
-            "  sqlite-utils tables copy.db --counts --table",
+        for line in hints(
+            directory=self._directory,
+            secrets=self._secrets(),
+            bucket=tables.buckets()[0],
+            postgres=self._postgres,
+            seaweed=self._seaweed,
         ):
             say.line(f"   {line}")
         while True:
@@ -204,7 +193,7 @@ class Demo:
         say.step("Resume: the same command again")
         say.command("backfillctl run -c backfill.toml")
         ended = self._expect(ExitCode.PARKED, "run")
-        say.output(_last_lines(ended))
+        say.output(_summary(ended))
         say.say(
             "Exit code 3: everything is copied but the one key whose object was cut short. It is not ours, so "
             "it is neither overwritten nor taken for right: the key is parked for an operator to decide."
@@ -214,11 +203,11 @@ class Demo:
         say = self.telling
         say.step("Decide that the row is right, and let the parked key be driven again")
         self._configure("overwrite")
-        say.command('sed -i \'s/existing = "compare"/existing = "overwrite"/\' backfill.toml')
+        say.say('In backfill.toml, existing = "compare" becomes existing = "overwrite".')
         say.command("backfillctl requeue --all -c backfill.toml")
         say.output(self._expect(ExitCode.DONE, "requeue", "--all").output)
         say.command("backfillctl run -c backfill.toml")
-        say.output(_last_lines(self._expect(ExitCode.DONE, "run")))
+        say.output(_summary(self._expect(ExitCode.DONE, "run")))
 
     def _verify(self) -> None:
         say = self.telling
@@ -256,12 +245,11 @@ class Demo:
                 f"{in_flight} keys were in flight at the kill, expected as many to be recovered, found {cost.recovered}"
             )
         say.say(
-            f"{cost.recovered:,} keys in flight were driven again. {cost.stored:,} of them had not reached the "
-            f"bucket. {cost.sent_twice:,} had: these uploads were repeated, and the server refused each because "
-            "the object was there, which the daemon recognised as its own. No other upload was repeated."
+            f"{cost.recovered:,} keys in flight were driven again. {cost.stored:,} had not reached the bucket. "
+            f"{cost.sent_twice:,} had: these uploads were repeated, the server refused each because its object "
+            f"was there, and the daemon knew it for its own. {cost.otherwise:,} ended in another way (present "
+            f"before, for example). Requests that failed and were made again: {cost.failed_attempts:,}."
         )
-        if cost.otherwise:
-            say.say(f"{cost.otherwise:,} of them ended in another way (present before, or parked).")
 
     def _configure(self, existing: str) -> None:
         path = self._directory / "backfill.toml"
@@ -303,5 +291,7 @@ def _quiet() -> Mapping[str, str]:
     }
 
 
-def _last_lines(answer: Answer) -> str:
-    return "\n".join(answer.output.rstrip().splitlines()[-SESSION_LINES:])
+def _summary(session: Answer) -> str:
+    """Return what a session said that was no progress: its warnings, and its last line, which sums it up."""
+    lines = session.output.rstrip().splitlines()
+    return "\n".join([*(line for line in lines[:-1] if " INFO " not in line), *lines[-1:]])

@@ -65,6 +65,10 @@ from generate_series(1, {rows}) n;
 analyze attachments;
 """
 _MIGRATED_ATTACHMENTS = "kind <> 'draft'"
+_COPY_ATTACHMENTS = f"""
+copy (select document, name, encode(content, 'hex') from attachments
+      where {_MIGRATED_ATTACHMENTS} and content is not null) to stdout
+"""  # noqa: S608 -- names of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +135,7 @@ def expected_objects(postgres: EmbeddedPostgres) -> Iterator[list[Expected]]:
     """
     for cache in TABLES:
         yield _cache_objects(postgres, cache, "")
-    found = postgres.sql(
-        "copy (select document, name, encode(content, 'hex') from attachments"
-        f" where {_MIGRATED_ATTACHMENTS} and content is not null) to stdout"  # noqa: S608 -- ours
-    )
+    found = postgres.sql(_COPY_ATTACHMENTS)
     yield [
         Expected(
             ATTACHMENT_BUCKET, f"{ATTACHMENT_PREFIX}{document}/{quote(name, safe='')}", bytes.fromhex(content)

@@ -9,7 +9,7 @@ COLUMNS = 80
 OUTPUT_INDENT = "  | "
 OUTPUT_COLUMNS = COLUMNS - len(OUTPUT_INDENT)
 """What is left for the output of a command."""
-_ASCII = str.maketrans({"·": "|", "…": "..."})
+_ASCII = str.maketrans({"·": "|", "…": "~"})  # one for one, so that columns stay columns
 
 
 class Telling:
@@ -34,8 +34,10 @@ class Telling:
     def output(self, text: str) -> None:
         """Show what a command printed; lines that are too long are wrapped."""
         for line in text.rstrip("\n").split("\n"):
-            plain = _plain(line)
-            for part in textwrap.wrap(plain, OUTPUT_COLUMNS, drop_whitespace=False) or [""]:
+            parts = textwrap.wrap(
+                _plain(line), OUTPUT_COLUMNS, subsequent_indent="    ", break_on_hyphens=False
+            )
+            for part in parts or [""]:
                 self.line((OUTPUT_INDENT + part).rstrip())
 
     def line(self, text: str) -> None:
