@@ -294,3 +294,23 @@ async def test_a_refused_resumed_pass_is_given_up(autojump_clock: MockClock, tmp
         with pytest.raises(SourceUnfitError):
             await planner(journal, source).plan([spec()])
         assert journal.open_pass(1) is None
+
+
+async def test_a_stage_of_a_deleted_journal_is_gone_before_the_new_ones_pass_begins(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    migration = Migration(tmp_path / "journal.db", sources=(spec(),))
+    source = FakeSource(tables(), server_clock)
+    source.on_statement = dying(source, "sweep_range", 6)
+    with migration.journal() as journal, pytest.raises(CrashedError):
+        await planner(journal, source).plan([spec()])
+    source.on_statement = lambda _name: None
+    for path in migration.path.parent.glob("journal.db*"):
+        if path != stage_path(migration.path):
+            path.unlink()
+    with migration.journal():
+        pass
+    CrashingJournal.fuse = 2
+    with migration.journal(kind=CrashingJournal) as journal, pytest.raises(CrashedError):
+        await planner(journal, source).plan([spec()])
+    assert not stage_path(migration.path).exists()
