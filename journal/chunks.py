@@ -61,6 +61,15 @@ class PlanChunks:
             yield part
             lo = part.ordinals.stop
 
+    def sizes(self, lo: int, hi: int) -> Sequence[int]:
+        """Return the planned bytes of ordinals lo..hi; from the cache if they are there, else unchecked."""
+        if lo in self._cached.ordinals and hi in self._cached.ordinals:
+            return self._cached.part(lo, hi).sizes
+        rows = self._connection.execute("SELECT size FROM plan WHERE ordinal BETWEEN ? AND ?", (lo, hi)).fetchall()
+        if len(rows) != hi + 1 - lo:
+            raise JournalCorrupt(f"read the plan of ordinals {lo} to {hi}: {len(rows)} rows are there")
+        return [size for (size,) in rows]
+
     def check(self, ordinals: Sequence[int]) -> None:
         """Check the chunks that these ordinals lie in, each once per process.
 

@@ -11,7 +11,6 @@ import json
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from journal.chunks import PlanChunks
@@ -261,8 +260,7 @@ class Projector:
             "UPDATE segment SET frontier = ? WHERE id = ? AND frontier = ? AND hi >= ?",
             (hi + 1, event.data["segment"], lo, hi),
         )
-        sizes = list(chain.from_iterable(part.sizes for part in self.chunks.slices(lo, hi)))
-        claim = OpenClaim(event.seq, source, lo, hi, hi - lo + 1, sizes)
+        claim = OpenClaim(event.seq, source, lo, hi, hi - lo + 1, self.chunks.sizes(lo, hi))
         self._connection.execute(
             "INSERT INTO claim (seq, source, lo, hi, left) VALUES (?, ?, ?, ?, ?)",
             (claim.seq, source, lo, hi, claim.left),

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from journal.entries import Settled
+from journal.errors import JournalFailed, JournalFull
+from journal.lifecycle import Outcome
+from journal.log import Journal
+from tests.journal.journals import MD5, NOW_US, plan, planned, reopen, rows, settle, take
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+
+
+class Crash(BaseException):
+    """Stands for SIGKILL at a commit."""
+
+
+class CrashingJournal(Journal):
+    """A journal that dies at commit `left`, before or after it reaches the disk."""
+
+    left = -1
+    after = False
+
+    def _commit(self) -> None:
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise Crash
+        super()._commit()
+        if self.left == 0:
+            raise Crash
+
+
+def fill_the_disk(journal: Journal) -> None:
+    (pages,) = journal._connection.execute("PRAGMA page_count").fetchone()
+    journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def test_a_full_disk_keeps_nothing_of_the_batch_and_the_same_call_works_once_there_is_room(tmp_path: Path) -> None:
+    journal, source = planned(tmp_path / "journal.db", 3000)
+    claim = take(journal, source, 2000, 2000)
+    batch = [Settled(key.ordinal, Outcome.STORED, 100, MD5) for key in claim.keys]
+    before = journal.statistics(), journal.counts()
+    fill_the_disk(journal)
+    with pytest.raises(JournalFull, match="nothing of this batch is recorded"):
+        journal.record(batch, now_us=NOW_US)
+    assert (journal.statistics(), journal.counts()) == before
+    journal._connection.execute("PRAGMA max_page_count = 1000000")
+    journal.record(batch, now_us=NOW_US)
+    assert journal.counts()["source-1"].stored == 2000
+    journal.close()
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_commit_that_was_interrupted_makes_the_log_refuse_every_later_call(tmp_path: Path, after: bool) -> None:
+    journal, source = planned(tmp_path / "journal.db")
+    journal.close()
+    journal = CrashingJournal.open(tmp_path / "journal.db", now_us=NOW_US)
+    take(journal, source, 3)
+    journal.left, journal.after = 1, after
+    with pytest.raises(Crash):
+        settle(journal, [1, 2])
+    calls: list[Callable[[], object]] = [
+        lambda: settle(journal, [3]),
+        lambda: journal.claim(source, limit=1, window=9, now_us=NOW_US),
+        lambda: journal.release([3], now_us=NOW_US),
+        lambda: journal.note("halted", {}, now_us=NOW_US),
+        lambda: journal.end_session(now_us=NOW_US, reason="", exit_code=1),
+        lambda: journal.recover(now_us=NOW_US),
+        lambda: plan(journal, rows(1)),
+        lambda: journal.complete(now_us=NOW_US),
+        journal.counts,
+    ]
+    for call in calls:
+        with pytest.raises(JournalFailed, match=r"failed before|interrupted"):
+            call()
+    journal.close()
+    with reopen(tmp_path / "journal.db") as journal:
+        assert journal.counts()["source-1"].stored == (2 if after else 0)
+
+
+def test_an_io_error_in_mid_run_leaves_the_outcome_unknown_and_the_next_process_finds_out(tmp_path: Path) -> None:
+    journal, _ = planned(tmp_path / "journal.db", 5000)
+    journal.close()
+    script = f"""
+        import resource, signal, sys
+        from pathlib import Path
+        from journal.errors import JournalFailed
+        from journal.log import Journal
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        journal = Journal.open(Path({str(tmp_path / "journal.db")!r}), now_us=1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        for attempt in range(2):
+            try:
+                while True:
+                    journal.claim(1, limit=100, window=9000, now_us=1)
+            except JournalFailed as error:
+                print(error.problem)
+        journal.close()
+    """
+    answer = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    first, second = answer.stdout.splitlines()
+    assert "SQLITE_IOERR_WRITE" in first
+    assert "whether the last batch was committed is unknown" in first
+    assert "it failed before" in second
+    with reopen(tmp_path / "journal.db") as journal:
+        assert journal.in_flight % 100 == 0
+        journal.recover(now_us=NOW_US)
+        settle(journal, [key.ordinal for key in take(journal, 1).keys])
+
+
+def test_memory_follows_the_disk_only_after_the_commit(tmp_path: Path) -> None:
+    journal, source = planned(tmp_path / "journal.db")
+    journal.close()
+    journal = CrashingJournal.open(tmp_path / "journal.db", now_us=NOW_US)
+    before = journal.statistics().head_seq
+    journal.left = 1
+    with pytest.raises(Crash):
+        take(journal, source, 3)
+    assert journal.statistics().head_seq == before
+    journal.close()
+
+
+def test_projections_that_lag_are_folded_forward_at_opening(tmp_path: Path) -> None:
+    journal, source = planned(tmp_path / "journal.db")
+    take(journal, source, 4)
+    settle(journal, [1, 2])
+    expected = journal.counts()
+    journal.close()
+    connection = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+    (head,) = connection.execute("SELECT max(seq) FROM event").fetchone()
+    connection.execute("DELETE FROM outcome")
+    connection.execute("UPDATE claim SET left = 4")
+    connection.execute("UPDATE tally SET stored = 0, stored_bytes = 0, settled_bytes = 0")
+    connection.execute("UPDATE progress SET projected_seq = ?", (head - 1,))
+    connection.close()
+    with reopen(tmp_path / "journal.db") as journal:
+        assert (journal.counts(), journal.in_flight) == (expected, 2)

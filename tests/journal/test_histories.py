@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from journal.entries import AttemptFailed, Settled
+from journal.lifecycle import KeyState, Outcome
+from journal.reader import Reader
+from tests.journal.journals import MD5, NOW_US, abandon, park, plan, planned, reopen, rows, settle, take
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_whole_life_of_one_key_is_told_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path)
+    take(journal, source, 5)
+    journal.record([AttemptFailed(3, "PUT", "server", "answered 503", 503, request_id="r1")], now_us=NOW_US)
+    abandon(journal)
+    journal = reopen(path)
+    journal.start_session(now_us=NOW_US, facts={})
+    journal.recover(now_us=NOW_US)
+    take(journal, source)
+    park(journal, 3)
+    journal.requeue(who="op", now_us=NOW_US)
+    take(journal, source, 1)
+    journal.record([Settled(3, Outcome.RECOVERED, 100, MD5, "etag", "v1")], now_us=NOW_US)
+    journal.note("finding_recorded", {"findings": [["missing", 3], ["missing", 4]], "ordinals": [3, 4]}, now_us=NOW_US)
+    with Reader.open(path) as reader:
+        (history,) = reader.explain("k00002")
+    assert [event.kind for event in history.events] == [
+        "chunk_sealed",
+        "keys_claimed",
+        "attempt_failed",
+        "keys_recovered",
+        "keys_reclaimed",
+        "key_parked",
+        "keys_requeued",
+        "keys_reclaimed",
+        "outcomes_recorded",
+        "finding_recorded",
+    ]
+    assert history.events[2].data["request_id"] == "r1"
+    assert history.events[3].data == {"session": 1, "ordinal": 3}
+    assert history.events[-2].data["outcome"] == "recovered"
+    assert history.events[-1].data == {"findings": [["missing", 3]], "ordinal": 3}
+    assert (history.ordinal, history.source, history.state) == (3, "source-1", KeyState.STORED)
+    assert (history.outcome, history.size, history.md5, history.etag, history.version_id) == (
+        Outcome.RECOVERED,
+        100,
+        MD5,
+        "etag",
+        "v1",
+    )
+    journal.close()
+
+
+def test_a_key_is_explained_in_each_state_and_source(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path, 3)
+    plan(journal, rows(1))
+    take(journal, source, 2)
+    park(journal, 2)
+    with Reader.open(path) as reader:
+        found = [(h.source, h.ordinal, h.state) for key in ("k00000", "k00001", "k00002") for h in reader.explain(key)]
+        assert reader.explain("k99999") == []
+    assert found == [
+        ("source-1", 1, KeyState.IN_FLIGHT),
+        ("source-2", 4, KeyState.PLANNED),
+        ("source-1", 2, KeyState.PARKED),
+        ("source-1", 3, KeyState.PLANNED),
+    ]
+    journal.close()
+
+
+def test_the_key_index_answers_as_the_scan_does(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path)
+    take(journal, source, 3)
+    with Reader.open(path) as reader:
+        scanned = reader.explain("k00001")
+        journal.build_key_index()
+        assert reader.explain("k00001") == scanned
+        plans = reader.read(
+            lambda connection: connection.execute(
+                "EXPLAIN QUERY PLAN SELECT ordinal FROM plan WHERE row_key = 'a' ORDER BY 1"
+            ).fetchall()
+        )
+    assert "plan_by_key" in plans[0][3]
+    journal.close()
+
+
+def test_objects_are_the_stored_and_present_keys_with_what_they_must_be(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path)
+    take(journal, source)
+    journal.record(
+        [
+            Settled(1, Outcome.STORED, 150, MD5),
+            Settled(2, Outcome.SKIPPED, 100),
+            Settled(3, Outcome.PRESENT, 100, MD5, "other-etag"),
+            Settled(4, Outcome.VANISHED, 0),
+            Settled(5, Outcome.RECOVERED, 100, MD5),
+        ],
+        now_us=NOW_US,
+    )
+    park(journal, 6)
+    with Reader.open(path) as reader:
+        page = reader.objects()
+    assert [(o.ordinal, o.source, o.row_key, o.size, o.md5, o.etag, o.outcome) for o in page.objects] == [
+        (1, source, "k00000", 150, MD5, None, Outcome.STORED),
+        (3, source, "k00002", 100, MD5, "other-etag", Outcome.PRESENT),
+        (5, source, "k00004", 100, MD5, None, Outcome.RECOVERED),
+    ]
+    assert page.next_after_seq is None
+    journal.close()
+
+
+def test_objects_come_in_pages_that_miss_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path, 10)
+    while claim := journal.claim(source, limit=3, window=9, now_us=NOW_US):
+        settle(journal, [key.ordinal for key in claim.keys])
+    found: list[int] = []
+    pages = 0
+    with Reader.open(path) as reader:
+        after: int | None = 0
+        while after is not None:
+            page = reader.objects(after_seq=after, limit=5)
+            found += [item.ordinal for item in page.objects]
+            after = page.next_after_seq
+            pages += 1
+    assert (found, pages) == (list(range(1, 11)), 2)
+    journal.close()
+
+
+def test_an_object_gives_way_to_the_later_plan_of_its_key_once_that_is_stored(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path, 2)
+    settle(journal, [key.ordinal for key in take(journal, source).keys])
+    first, second = rows(2)
+    plan(journal, [first._replace(size=5, supersedes=1), second._replace(size=5, supersedes=2)], source=source)
+
+    def expected() -> list[int]:
+        with Reader.open(path) as reader:
+            return [item.ordinal for item in reader.objects().objects]
+
+    assert expected() == [1, 2], "nothing has replaced them yet"
+    take(journal, source)
+    settle(journal, [3])
+    assert expected() == [2, 3]
+    settle(journal, [4], Outcome.VANISHED, size=0)
+    assert expected() == [2, 3], "the row is gone, the object is not"
+    plan(journal, [second._replace(size=6, supersedes=4)], source=source)
+    settle(journal, [key.ordinal for key in take(journal, source).keys])
+    assert expected() == [3, 5], "a plan is superseded through a vanished one in between"
+    with Reader.open(path) as reader:
+        assert [(h.ordinal, h.supersedes, h.superseded_by) for h in reader.explain("k00001")] == [
+            (2, None, 4),
+            (4, 2, 5),
+            (5, 4, None),
+        ]
+    journal.close()
