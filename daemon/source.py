@@ -30,7 +30,7 @@ from daemon.rows import INFINITY_US, MINUS_INFINITY_US
 from daemon.server_errors import pooled, refused_connection, translated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from random import Random
 
     from daemon.config import PostgresConfig
@@ -111,8 +111,7 @@ async def open_source(
         except BaseException as error:  # noqa: BLE001 -- raised again below
             raised = error
         finally:
-            for open_session in [planning, *fetching]:
-                await open_session.close()
+            await _close([planning, *fetching])
     if raised is not None:
         raise raised
 
@@ -223,14 +222,11 @@ class Session:
             self._connection = None
 
     async def close(self) -> None:
-        """Say goodbye if that is quick, then terminate; a cancellation or a frozen server does not delay it."""
-        connection = self._connection
-        if connection is not None and not connection.is_closed():
-            with trio.move_on_after(CLOSE_SECONDS):
-                # One that was lost already needs no goodbye.
-                with contextlib.suppress(*_DRIVER_ERRORS):
-                    await self._loop.run_aio_coroutine(connection.close(timeout=CLOSE_SECONDS))
-        self.drop()
+        """Say goodbye and wait until the server has heard it, if the connection is open."""
+        if self._connection is not None and not self._connection.is_closed():
+            # One that was lost already needs no goodbye.
+            with contextlib.suppress(*_DRIVER_ERRORS):
+                await self._loop.run_aio_coroutine(self._connection.close(timeout=CLOSE_SECONDS))
 
     async def _run(
         self, statement: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[T]], operation: str
@@ -315,6 +311,18 @@ _DRIVER_ERRORS = (
     UnicodeDecodeError,
 )
 _CONNECT_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError)
+
+
+async def _close(sessions: Sequence[Session]) -> None:
+    """Close all sessions politely if that is quick; a cancellation or a frozen server does not delay it."""
+    try:
+        with trio.move_on_after(CLOSE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for session in sessions:
+                    nursery.start_soon(session.close)
+    finally:
+        for session in sessions:
+            session.drop()
 
 
 async def _first_contact(first: Session, second: Session, target: ConnectionTarget) -> bool:

@@ -355,6 +355,37 @@ async def test_nothing_stays_connected_afterwards(database, opening):
             await trio.lowlevel.checkpoint()
 
 
+async def test_a_cancellation_from_outside_drops_every_connection_though_the_server_is_frozen(own_database):
+    sessions = []
+    try:
+        with trio.fail_after(10), trio.CancelScope() as outer:
+            async with Opening(own_database.dsn())() as source:
+                facts = await source.describe(spec())
+                await source.fetch(spec(), facts, WANTED)
+                sessions = [source._planning, *source._fetching]
+                own_database.freeze()
+                begun = trio.current_time()
+                outer.cancel()
+                await source.describe(spec())
+        assert outer.cancelled_caught
+        assert trio.current_time() - begun < 1.0
+        assert all("closed" in repr(session) for session in sessions)
+    finally:
+        own_database.thaw()
+
+
+async def test_leaving_a_frozen_server_takes_no_longer_for_many_connections(own_database):
+    async with Opening(own_database.dsn())(connections=6) as source:
+        facts = await source.describe(spec())
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(source.fetch, spec(), facts, WANTED)
+        own_database.freeze()
+        begun = trio.current_time()
+    own_database.thaw()
+    assert trio.current_time() - begun < 1.5
+
+
 async def test_an_error_inside_the_block_leaves_it_as_it_was(opening):
     with pytest.raises(KeyError, match="mine"):
         async with opening():
