@@ -197,10 +197,8 @@ class Migration:
             # The cutoff is part of each source's identity: fixed first, then registered.
             await self.planner.settle_cutoff()
             await self._recorder.call(self._register)
-            for spec in self._config.sources:
-                await self.planner.plan_source(spec, functools.partial(self._scanned, spec.name))
-                self.scanned_rows.pop(spec.name, None)
-            await self._recorder.call(lambda journal, _now: journal.build_key_index())
+            await self.planner.plan(self._config.sources, self._scanned)
+            self.scanned_rows.clear()
 
     async def reconcile(self, *, who: str) -> None:
         """Look at every source once more, closed or not."""
