@@ -85,7 +85,7 @@ class EventLog:
             self._connection.execute("BEGIN IMMEDIATE")
             yield
             self._commit()
-        except (IllegalTransition, JournalFull):
+        except IllegalTransition:
             self._roll_back()
             raise
         except sqlite3.Error as error:

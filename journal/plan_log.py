@@ -247,7 +247,7 @@ class PlanLog(EventLog):
                 continue
             if code is not None:
                 state = advance(KeyState.IN_FLIGHT, OUTCOME_OF_CODE[code])
-                size = 0 if state is KeyState.VANISHED else planned if copied is None else copied
+                size = planned if copied is None else copied
             else:
                 size = planned
                 state = KeyState.PLANNED

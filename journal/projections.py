@@ -310,11 +310,7 @@ class Projector:
                 "INSERT INTO outcome (ordinal, code, seq) SELECT value, ?, ? FROM json_each(?)",
                 (code, event.seq, encode(of_code[0])),
             )
-        changed = (
-            [(row[2], row[0]) for row, size in zip(rows, planned, strict=True) if row[2] != size and row[1] != "V"]
-            if sizes != planned
-            else []
-        )
+        changed = [(row[2], row[0]) for row, size in zip(rows, planned, strict=True) if row[2] != size]
         self._connection.executemany("UPDATE outcome SET size = ? WHERE ordinal = ?", changed)
         self._one(
             "UPDATE tally SET stored = stored + :S, recovered = recovered + :R, present = present + :P,"

@@ -244,6 +244,11 @@ class JournalMachine(RuleBasedStateMachine):
             position = source.checkpoint.position
             found = None if position is None else sort_key(self.order, position.created_at, position.row_key)
             assert found == max(before, default=None)
+            restarted = [key for key in keys if key.outcome is None and key.row.created_at is not None]
+            if source.checkpoint.cutoff_us is not None:
+                assert all(key.row.created_at < source.checkpoint.cutoff_us for key in restarted)
+            if source.checkpoint.floor_us is not None:
+                assert all(key.row.created_at > source.checkpoint.floor_us for key in restarted)
 
 
 JournalMachine.TestCase.settings = settings(

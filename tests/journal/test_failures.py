@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from journal.entries import Settled
-from journal.errors import JournalFailed, JournalFull
+from journal import maintenance
+from journal.entries import Parked, Settled
+from journal.errors import IllegalTransition, JournalFailed, JournalFull
+from journal.events import DATA_CHARS_MAX
 from journal.lifecycle import Outcome
 from journal.log import Journal
 from tests.journal.journals import MD5, NOW_US, plan, planned, reopen, rows, settle, take
@@ -40,23 +42,43 @@ class CrashingJournal(Journal):
             raise Crash
 
 
-def fill_the_disk(journal: Journal) -> None:
-    (pages,) = journal._connection.execute("PRAGMA page_count").fetchone()
-    journal._connection.execute(f"PRAGMA max_page_count = {pages}")
-
-
 def test_a_full_disk_keeps_nothing_of_the_batch_and_the_same_call_works_once_there_is_room(tmp_path: Path) -> None:
+    """Tried with ever more room, so that it runs out in the event, in each projection, and then not at all."""
     journal, source = planned(tmp_path / "journal.db", 3000)
     claim = take(journal, source, 2000, 2000)
     batch = [Settled(key.ordinal, Outcome.STORED, 100, MD5) for key in claim.keys]
     before = journal.statistics(), journal.counts()
-    fill_the_disk(journal)
-    with pytest.raises(JournalFull, match="nothing of this batch is recorded"):
-        journal.record(batch, now_us=NOW_US)
-    assert (journal.statistics(), journal.counts()) == before
-    journal._connection.execute("PRAGMA max_page_count = 1000000")
-    journal.record(batch, now_us=NOW_US)
+    (pages,) = journal._connection.execute("PRAGMA page_count").fetchone()
+    refusals = 0
+    for room in range(1000):
+        journal._connection.execute(f"PRAGMA max_page_count = {pages + room}")
+        try:
+            journal.record(batch, now_us=NOW_US)
+            break
+        except JournalFull as error:
+            assert "nothing of this batch is recorded" in error.problem
+            assert (journal.statistics(), journal.counts()) == before
+            refusals += 1
+    assert refusals > 20
     assert journal.counts()["source-1"].stored == 2000
+    journal.close()
+    assert maintenance.check(tmp_path / "journal.db") == []
+
+
+def test_an_event_beyond_the_limit_is_refused_and_the_log_stays_usable(tmp_path: Path) -> None:
+    journal, source = planned(tmp_path / "journal.db")
+    claim = take(journal, source, 2)
+    before = journal.statistics()
+    with pytest.raises(IllegalTransition, match="characters"):
+        journal.record(
+            [
+                Settled(claim.keys[0].ordinal, Outcome.STORED, 1, MD5),
+                Parked(claim.keys[1].ordinal, "rejected", "x" * DATA_CHARS_MAX),
+            ],
+            now_us=NOW_US,
+        )
+    assert journal.statistics() == before
+    settle(journal, [1, 2])
     journal.close()
 
 

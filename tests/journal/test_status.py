@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from journal.checkpoint import Position
-from journal.entries import AttemptFailed, SourceCounts
+from journal.entries import AttemptFailed, PlannedRow, SourceCounts
 from journal.reader import Reader
 from journal.status import MigrationState, derive_state
-from tests.journal.journals import NOW_US, abandon, park, plan, planned, reopen, rows, settle, take
+from tests.journal.journals import NOW_US, abandon, create, park, plan, planned, reopen, rows, settle, take
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,6 +176,25 @@ def test_the_cutoff_says_what_it_does_not_cover_until_the_source_is_closed(tmp_p
     journal.close_source(source, proof="p", proven=True, now_us=NOW_US)
     assert journal.checkpoints()["source-1"].notes == ("rows without created_at are not covered",)
     journal.close()
+
+
+@pytest.mark.parametrize("settled", [range(1, 5), [1, 2, 3, 6], [1, 2, 5, 6], [2, 3, 4, 5, 6]])
+def test_the_ancestors_rule_restarted_without_the_journal_misses_nothing_even_among_ties(
+    tmp_path: Path, settled: list[int]
+) -> None:
+    """D1: the ancestor printed the newest unfinished timestamp, which its own strict rule then left out."""
+    table = [("f", 9), ("e", 7), ("d", 7), ("c", 7), ("b", 5), ("a", None)]
+    path = tmp_path / "journal.db"
+    journal = create(path)
+    source = plan(journal, [PlannedRow(row_key, created_at, 1) for row_key, created_at in table])
+    take(journal, source)
+    settle(journal, list(settled))
+    journal.close()
+    cutoff_us = read(path).sources[0].checkpoint.cutoff_us
+    path.unlink()
+    unfinished = {row_key for ordinal, (row_key, _) in enumerate(table, 1) if ordinal not in settled}
+    selected = {row_key for row_key, at in table if at is not None and (cutoff_us is None or at < cutoff_us)}
+    assert unfinished - selected <= {"a"}, "rows without created_at are named as not covered"
 
 
 def test_passes_closing_probe_and_notes_are_shown(tmp_path: Path) -> None:
