@@ -21,7 +21,7 @@ from daemon.demo.redriven import redriven
 from daemon.demo.seaweed import EmbeddedSeaweed, Identity, wheel_binary
 from daemon.demo.stopping import Stopped, Stops
 from daemon.demo.telling import OUTPUT_COLUMNS, Telling
-from daemon.errors import BackfillError, ConfigError, ExitCode
+from daemon.errors import BackfillError, ExitCode
 from daemon.rendering_units import size
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def run(*, keep: bool) -> ExitCode:
         ConfigError: there are no servers for this platform.
         BackfillError: a step did not go as it must.
     """
-    _check_wheels()
+    # Named before anything starts.
+    wheel_binaries()
+    wheel_binary()
     stops = Stops()
     demo = Demo(Telling(), stops)
     code: ExitCode | None = None
@@ -66,18 +68,6 @@ def run(*, keep: bool) -> ExitCode:
             if not kept:
                 code = ExitCode.TERMINATED if stops.received is signal.SIGTERM else ExitCode.INTERRUPTED
     return ExitCode.FAILED if code is None else code
-
-
-def _check_wheels() -> None:
-    problems, hints = [], []
-    for find in (wheel_binaries, wheel_binary):
-        try:
-            find()
-        except ConfigError as missing:
-            problems += missing.problems
-            hints.append(missing.hint)
-    if problems:
-        raise ConfigError(problems, "\n      ".join(hints))
 
 
 class Demo:

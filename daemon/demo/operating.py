@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COMMAND_SECONDS_MAX = 300.0
 """The longest command took 25 s here; a loaded machine gets twelve times that."""
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
 """Between two looks at the journal of a running daemon."""
 
 

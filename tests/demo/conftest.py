@@ -18,6 +18,12 @@ import pytest
 SOURCE = Path(__file__).parents[2]
 UNROUTABLE = "http://192.0.2.1:9"
 """TEST-NET-1 of RFC 5737: nothing answers there."""
+LEFT_OUT = (
+    *("test", "idlelib", "include", "lib2to3", "tkinter", "__pycache__"),
+    *("moto", "cfnlint", "sympy", "mypy", "mypyc", "networkx", "pip", "setuptools", "graphql", "hypothesis"),
+    *("aws_xray_sdk", "mpmath", "docker", "cryptography", "rclone*", "ruff"),
+)
+"""Most of the files of an environment for development, and nothing that the demo needs."""
 HOSTILE = {
     "LANG": "C",
     "LC_ALL": "C",
@@ -59,17 +65,21 @@ class Installation:
         if self.uid is not None:
             for path in (self.temporary, self.home):
                 os.chown(path, self.uid, self.gid or 0)
-        self.home.chmod(0o700)
-        self.temporary.chmod(0o700)
+        # The servers' files of a root user go to TMPDIR only if another user can get there.
+        private = self.uid is not None or os.geteuid() != 0
+        for path in (self.home, self.temporary):
+            path.chmod(0o700 if private else 0o711)
 
     def environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
+        return {**HOSTILE, **self.plain_environment(), "TMPDIR": str(self.temporary)}
+
+    def plain_environment(self) -> dict[str, str]:
+        """Return what a login shell of the user has, and what a Python that was moved finds its library by."""
         return {
-            **kept,
-            **HOSTILE,
+            "PATH": os.environ["PATH"],
             "HOME": str(self.home),
-            "TMPDIR": str(self.temporary),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "LD_LIBRARY_PATH": str(self.python.parents[2] / "base" / "lib"),
         }
 
     def start(self, *words: str) -> subprocess.Popen[str]:
@@ -136,7 +146,7 @@ def _python_for_everybody(directory: Path) -> Path:
         return Path(sys.executable)
     program = Path(sys.executable).resolve()
     if not _enterable(program):
-        _link(base, directory / "base")
+        _link(base, directory / "base", "site-packages")
         program = directory / "base" / program.relative_to(base)
     if _enterable(environment / "pyvenv.cfg") and program == Path(sys.executable).resolve():
         return Path(sys.executable)
@@ -155,7 +165,7 @@ def _enterable(path: Path) -> bool:
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: Path, target: Path, *left_out: str) -> None:
     def link(original: str, copy: str) -> str:
         try:
             os.link(original, copy)
@@ -164,5 +174,5 @@ def _link(source: Path, target: Path) -> None:
         return copy
 
     shutil.copytree(
-        source, target, symlinks=True, copy_function=link, ignore=shutil.ignore_patterns("test", "share")
+        source, target, symlinks=True, copy_function=link, ignore=shutil.ignore_patterns(*LEFT_OUT, *left_out)
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -116,8 +117,8 @@ def test_what_the_kill_cost_adds_up(kept: Shown) -> None:
 
 def test_it_fits_80_columns(kept: Shown) -> None:
     too_long = [line for line in kept.lines if len(line) > 80]
-    # Temporary directories are as long as they are.
-    assert [line for line in too_long if str(kept.watched.installation.temporary) not in line] == []
+    # Paths are as long as they are.
+    assert [line for line in too_long if not re.fullmatch(r"\s*(Files are in |cd )?/\S+( \\)?", line)] == []
 
 
 def test_it_runs_as_an_unprivileged_user(kept: Shown) -> None:
@@ -134,19 +135,23 @@ def test_the_hints_of_keep_work_as_printed(kept: Shown) -> None:
     assert psql is not None
     installation = kept.watched.installation
     program = f"PYTHONPATH={installation.source} {installation.python} -m"
+    script = f"""
+        {script}
+        {psql[1]} {psql[2]} -Atc 'select count(*) from cas'
+        {program} daemon journal backup copy.db -c backfill.toml
+        {program} sqlite_utils tables copy.db --counts
+        {program} daemon status -c backfill.toml
+    """
     done = subprocess.run(
-        ["bash", "-euc", f"{script}\n{psql[1]} {psql[2]} -Atc 'select count(*) from cas'\n"
-         f"{program} daemon journal backup copy.db -c backfill.toml\n"
-         f"{program} sqlite_utils tables copy.db --counts\n"
-         f"{program} daemon status -c backfill.toml"],
-        env={"PATH": os.environ["PATH"], "HOME": str(installation.home), "PYTHONDONTWRITEBYTECODE": "1"},
+        ["bash", "-euc", script],
+        env=installation.plain_environment(),
         user=installation.uid,
         group=installation.gid,
         extra_groups=None if installation.uid is None else [],
         capture_output=True,
         text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("7000\n")
     assert '"table": "plan", "count": 19640' in done.stdout
@@ -199,7 +204,6 @@ def test_without_the_wheels_it_names_the_platform_and_exits_2(tmp_path: Path) ->
     )
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
-    assert "error: the configuration has 2 problems" in done.stderr
-    for missing in ("embedded PostgreSQL", "embedded S3 server"):
-        assert f"no {missing} for this Python on {sys.platform.capitalize()}" in done.stderr
+    assert f"error: no embedded PostgreSQL for this Python on {platform.platform()}" in done.stderr
+    assert "hint: " in done.stderr
     assert "Traceback" not in done.stderr
