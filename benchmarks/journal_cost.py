@@ -70,7 +70,9 @@ class Cost:
         return self.size / self.keys
 
     def line(self, name: str) -> str:
-        steps = "  ".join(f"{step} {seconds / self.keys * 1e6:5.2f}" for step, seconds in self.seconds.items())
+        steps = "  ".join(
+            f"{step} {seconds / self.keys * 1e6:5.2f}" for step, seconds in self.seconds.items()
+        )
         return f"{name:30} {steps}  sum {self.microseconds:6.2f} us CPU  {self.bytes:6.1f} B"
 
 
@@ -102,7 +104,9 @@ def batches(keys: int, size: int) -> Iterator[tuple[int, int]]:
 def ours(path: Path, keys: int, *, left: int = 0) -> Cost:
     """Plan all keys, claim and settle all but the last `left`, which stay in flight."""
     meter = Meter()
-    journal = Journal.create(path, name="benchmark", cutoff_us=NOW_US, order=Order.NEWEST_FIRST, now_us=NOW_US)
+    journal = Journal.create(
+        path, name="benchmark", cutoff_us=NOW_US, order=Order.NEWEST_FIRST, now_us=NOW_US
+    )
     journal.start_session(now_us=NOW_US, facts={})
     source = journal.add_source("keys", {"table": "public.keys"}, now_us=NOW_US)
     journal.begin_pass(source, kind="sweep", now_us=NOW_US)
@@ -148,11 +152,15 @@ class Peer:
         for key, data in events:
             self._seq += 1
             if self._guarded:
-                self._chain = hashlib.sha256(self._chain + f"{self._seq}{NOW_US}{kind}{key}{data}".encode()).digest()
+                self._chain = hashlib.sha256(
+                    self._chain + f"{self._seq}{NOW_US}{kind}{key}{data}".encode()
+                ).digest()
             rows.append((self._seq, NOW_US, kind, key, data, self._chain if self._guarded else None))
         return rows
 
-    def _commit(self, events: list[tuple[object, ...]], statement: str, rows: list[tuple[object, ...]]) -> None:
+    def _commit(
+        self, events: list[tuple[object, ...]], statement: str, rows: list[tuple[object, ...]]
+    ) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
         self.connection.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", events)
         self.connection.executemany(statement, rows)
@@ -225,14 +233,20 @@ def resume(path: Path) -> tuple[float, float]:
 
 def judged(name: str, value: float, limit: float, unit: str, *, at_least: bool = False) -> bool:
     good = value >= limit if at_least else value <= limit
-    print(f"{name:28} {value:8.2f} {unit:3} ({'>=' if at_least else '<='} {limit:g}: {'yes' if good else 'NO'})")
+    print(
+        f"{name:28} {value:8.2f} {unit:3} ({'>=' if at_least else '<='} {limit:g}: {'yes' if good else 'NO'})"
+    )
     return good
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--keys", type=int, default=PEER_KEYS_MAX)
-    parser.add_argument("--directory", type=Path, help="where the files go; must be on a disk (default: TMPDIR)")
+    parser.add_argument(
+        "--directory", type=Path, help="where the files go; must be on a disk (default: TMPDIR)"
+    )
     options = parser.parse_args()
     compared = min(options.keys, PEER_KEYS_MAX)
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
@@ -246,7 +260,9 @@ def main() -> int:
             )
             for turn in range(ROUNDS)
         ]
-        mine, guarded, plain = (min(costs, key=lambda cost: cost.microseconds) for costs in zip(*rounds, strict=True))
+        mine, guarded, plain = (
+            min(costs, key=lambda cost: cost.microseconds) for costs in zip(*rounds, strict=True)
+        )
         print(f"{compared} keys, us CPU and bytes per key")
         print(mine.line("journal, batch events"))
         print(guarded.line("a row per key and event"))

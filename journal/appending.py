@@ -98,7 +98,8 @@ class EventLog:
             raise failure from error
         except BaseException as error:
             self._failure = JournalFailed(
-                f"write to journal {self.path}: an earlier transaction was interrupted ({error!r})", "start again"
+                f"write to journal {self.path}: an earlier transaction was interrupted ({error!r})",
+                "start again",
             )
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")

@@ -104,14 +104,19 @@ class _Check:
     def plan(self) -> None:
         """Check every chunk of the plan that the log tells of against its hash, and that there is nothing else."""
         last = 0
-        for lo, hi, digest in self._connection.execute("SELECT lo, hi, digest FROM temp.chunk ORDER BY lo").fetchall():
+        for lo, hi, digest in self._connection.execute(
+            "SELECT lo, hi, digest FROM temp.chunk ORDER BY lo"
+        ).fetchall():
             if self._enough:
                 return
             rows = self._connection.execute(
-                "SELECT row_key, created_at, size, supersedes FROM plan WHERE ordinal BETWEEN ? AND ?", (lo, hi)
+                "SELECT row_key, created_at, size, supersedes FROM plan WHERE ordinal BETWEEN ? AND ?",
+                (lo, hi),
             ).fetchall()
             if lo != last + 1 or not rows or chunk_digest(*zip(*rows, strict=True)) != digest:
-                self.found.append(f"plan: the chunk of ordinals {lo} to {hi} contradicts the hash in its event")
+                self.found.append(
+                    f"plan: the chunk of ordinals {lo} to {hi} contradicts the hash in its event"
+                )
             last = hi
         (planned,) = self._connection.execute(
             "SELECT count(*) FROM plan WHERE ordinal > ? AND NOT EXISTS"
@@ -125,7 +130,9 @@ class _Check:
         """Compare each projection with the fold of the same events."""
         self._connection.execute("BEGIN")
         try:
-            (head_seq,) = self._connection.execute("SELECT projected_seq FROM main.progress").fetchone() or (0,)
+            (head_seq,) = self._connection.execute("SELECT projected_seq FROM main.progress").fetchone() or (
+                0,
+            )
             if head_seq < self._seq:
                 self.found.append(
                     f"projections: they end at event {head_seq}, the log at event {self._seq};"
@@ -175,4 +182,6 @@ class _Check:
         ):
             rows = self._connection.execute(f"{first} EXCEPT {second} LIMIT 2").fetchall()
             if rows:
-                self.found.append(f"projection {table} {verdict}, such as {rows[0]!r}; `journal rebuild` mends it")
+                self.found.append(
+                    f"projection {table} {verdict}, such as {rows[0]!r}; `journal rebuild` mends it"
+                )

@@ -109,7 +109,9 @@ def _strictly_ascending(values: Sequence[Any]) -> bool:
     return all(map(operator.lt, values, values[1:]))
 
 
-def last_before(view: SegmentView, bound: tuple[Any, ...], key_at: Callable[[int], tuple[Any, ...]]) -> int | None:
+def last_before(
+    view: SegmentView, bound: tuple[Any, ...], key_at: Callable[[int], tuple[Any, ...]]
+) -> int | None:
     """Return the greatest ordinal of `view` whose key sorts before `bound`, by bisection; None if none does."""
     low, high = view.lo, view.hi + 1
     while low < high:
@@ -157,7 +159,9 @@ def derive(
     if not sealed:
         notes.append("the plan is not sealed yet")
     elif position is None:
-        notes.append("no key at the beginning of the order is settled yet" if segments else "nothing is planned")
+        notes.append(
+            "no key at the beginning of the order is settled yet" if segments else "nothing is planned"
+        )
     elif position.created_at is None:
         notes.append("the position is among rows without created_at")
     elif position.created_at in {INFINITY_US, MINUS_INFINITY_US}:

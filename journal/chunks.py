@@ -31,7 +31,10 @@ class PlanSlice:
         first, last = max(lo, self.ordinals.start), min(hi, self.ordinals.stop - 1)
         start, stop = first - self.ordinals.start, last + 1 - self.ordinals.start
         return PlanSlice(
-            range(first, last + 1), self.row_keys[start:stop], self.created_at[start:stop], self.sizes[start:stop]
+            range(first, last + 1),
+            self.row_keys[start:stop],
+            self.created_at[start:stop],
+            self.sizes[start:stop],
         )
 
 
@@ -65,7 +68,9 @@ class PlanChunks:
         """Return the planned bytes of ordinals lo..hi; from the cache if they are there, else unchecked."""
         if lo in self._cached.ordinals and hi in self._cached.ordinals:
             return self._cached.part(lo, hi).sizes
-        rows = self._connection.execute("SELECT size FROM plan WHERE ordinal BETWEEN ? AND ?", (lo, hi)).fetchall()
+        rows = self._connection.execute(
+            "SELECT size FROM plan WHERE ordinal BETWEEN ? AND ?", (lo, hi)
+        ).fetchall()
         if len(rows) != hi + 1 - lo:
             raise JournalCorrupt(f"read the plan of ordinals {lo} to {hi}: {len(rows)} rows are there")
         return [size for (size,) in rows]

@@ -61,7 +61,9 @@ class CopyLog(EventLog):
         for ordinal, claim in self._projector.in_flight.items():
             held.setdefault(claim.source, []).append(ordinal)
         poison = set(
-            self._column("SELECT ordinal FROM straggler WHERE state = 'claimed' AND recoveries >= ?", RECOVERIES_MAX)
+            self._column(
+                "SELECT ordinal FROM straggler WHERE state = 'claimed' AND recoveries >= ?", RECOVERIES_MAX
+            )
         )
         recovered = 0
         with self._transaction():
@@ -99,7 +101,9 @@ class CopyLog(EventLog):
         """
         self._check_usable()
         if self._unrecovered:
-            raise IllegalTransition("claim keys: keys of an earlier session are in flight", "call recover first")
+            raise IllegalTransition(
+                "claim keys: keys of an earlier session are in flight", "call recover first"
+            )
         room = min(limit, window - self.in_flight)
         if room <= 0 or self._projector.alone is not None:
             return None
@@ -115,7 +119,8 @@ class CopyLog(EventLog):
         alone = False
         if not waiting:
             waiting = self._column(
-                "SELECT ordinal FROM straggler WHERE source = ? AND state = 'waiting' ORDER BY ordinal LIMIT 1", source
+                "SELECT ordinal FROM straggler WHERE source = ? AND state = 'waiting' ORDER BY ordinal LIMIT 1",
+                source,
             )
             alone = bool(waiting)
             if alone and self.in_flight:
@@ -287,7 +292,10 @@ class CopyLog(EventLog):
             return False
         (completed,) = self._connection.execute("SELECT completed_seq FROM progress").fetchone()
         if completed is None:
-            data = {name: {"planned": count.planned_rows, "settled": count.settled} for name, count in known.items()}
+            data = {
+                name: {"planned": count.planned_rows, "settled": count.settled}
+                for name, count in known.items()
+            }
             with self._transaction():
                 self._append(Kind.MIGRATION_COMPLETED, {"sources": data}, now_us=now_us)
         return True

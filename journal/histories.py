@@ -74,7 +74,10 @@ class ObjectPage:
 
 def ordinals_of(connection: sqlite3.Connection, row_key: str) -> list[int]:
     """Return every ordinal under which a row key was planned, in any source: by the index, else by a scan."""
-    return [row[0] for row in connection.execute("SELECT ordinal FROM plan WHERE row_key = ? ORDER BY 1", (row_key,))]
+    return [
+        row[0]
+        for row in connection.execute("SELECT ordinal FROM plan WHERE row_key = ? ORDER BY 1", (row_key,))
+    ]
 
 
 def key_history(connection: sqlite3.Connection, ordinal: int) -> KeyHistory:
@@ -166,7 +169,9 @@ def _narrowed(event: StoredEvent, ordinal: int) -> StoredEvent:
     return event._replace(data=data)
 
 
-def expected_objects(connection: sqlite3.Connection, *, after_seq: int, head_seq: int, limit: int) -> ObjectPage:
+def expected_objects(
+    connection: sqlite3.Connection, *, after_seq: int, head_seq: int, limit: int
+) -> ObjectPage:
     """Return stored and present keys whose outcome event lies in (after_seq, head_seq], whole events at a time.
 
     Left out are keys that were planned again and whose later plan is stored or present: the bucket holds that

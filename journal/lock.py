@@ -91,8 +91,7 @@ class Lock:
                 if time.monotonic() >= deadline:
                     owner = read_card(self._descriptor)
                     raise JournalLocked(
-                        f"open journal {journal} for writing: {owner} holds it"
-                        f" (waited {wait_seconds:g} s)",
+                        f"open journal {journal} for writing: {owner} holds it (waited {wait_seconds:g} s)",
                         "stop that process first (SIGTERM drains it), or use a command that only reads",
                         owner=str(owner),
                     ) from error

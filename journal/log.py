@@ -17,7 +17,17 @@ from journal.lock import WAIT_SECONDS, Lock
 from journal.plan_log import PlanLog
 from journal.projections import Projector
 
-__all__ = ["AttemptFailed", "Claim", "ClaimedKey", "Journal", "Known", "Parked", "PlannedRow", "Recovery", "Settled"]
+__all__ = [
+    "AttemptFailed",
+    "Claim",
+    "ClaimedKey",
+    "Journal",
+    "Known",
+    "Parked",
+    "PlannedRow",
+    "Recovery",
+    "Settled",
+]
 
 if TYPE_CHECKING:
     import sqlite3
@@ -213,7 +223,9 @@ class Journal(PlanLog, CopyLog):
         """
         self._check_usable()
         if self.cutoff_us is not None:
-            raise IllegalTransition(f"fix the cutoff of migration {self.name}: it is {self.cutoff_us} already")
+            raise IllegalTransition(
+                f"fix the cutoff of migration {self.name}: it is {self.cutoff_us} already"
+            )
         with self._transaction():
             self._append(Kind.CUTOFF_FIXED, {"cutoff_us": cutoff_us}, now_us=now_us)
         self.cutoff_us = cutoff_us

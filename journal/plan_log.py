@@ -85,7 +85,8 @@ class PlanLog(EventLog):
         record = self._record_of(source)
         if record.closed:
             raise IllegalTransition(
-                f"begin a pass over source {record.name}: it is closed", "`backfillctl plan --reconcile` opens it"
+                f"begin a pass over source {record.name}: it is closed",
+                "`backfillctl plan --reconcile` opens it",
             )
         if self.open_pass(source) is not None:
             raise IllegalTransition(f"begin a pass over source {record.name}: one is open")
@@ -99,7 +100,8 @@ class PlanLog(EventLog):
     def open_pass(self, source: int) -> OpenPass | None:
         """Return the source's pass that has begun and not ended."""
         row = self._row(
-            "SELECT pass, kind, coalesce(hi + 1 - lo, 0) FROM segment WHERE source = ? AND state = 'open'", source
+            "SELECT pass, kind, coalesce(hi + 1 - lo, 0) FROM segment WHERE source = ? AND state = 'open'",
+            source,
         )
         return OpenPass(*row) if row else None
 
@@ -149,7 +151,16 @@ class PlanLog(EventLog):
         self._check_superseded(source, rows)
         with self._transaction():
             self._insert_rows(
-                list(zip(range(highest + 1, highest + 1 + len(rows)), row_keys, created_at, sizes, supersedes, strict=True))
+                list(
+                    zip(
+                        range(highest + 1, highest + 1 + len(rows)),
+                        row_keys,
+                        created_at,
+                        sizes,
+                        supersedes,
+                        strict=True,
+                    )
+                )
             )
             data = {
                 "segment": segment,
@@ -203,9 +214,7 @@ class PlanLog(EventLog):
                 f"close source {record.name}: expected a sealed pass, none open and the source not closed"
             )
         with self._transaction():
-            self._append(
-                Kind.SOURCE_CLOSED, {"proof": proof, "proven": proven}, source=source, now_us=now_us
-            )
+            self._append(Kind.SOURCE_CLOSED, {"proof": proof, "proven": proven}, source=source, now_us=now_us)
 
     def reopen_source(self, source: int, *, now_us: int, who: str = "", reason: str = "") -> None:
         """Record that a closed source is to be planned again.
@@ -232,9 +241,20 @@ class PlanLog(EventLog):
         """
         self._check_usable()
         if not self._row("SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = 'plan_by_key'"):
-            raise JournalError("look up planned keys: the plan is not indexed by key", "call build_key_index first")
+            raise JournalError(
+                "look up planned keys: the plan is not indexed by key", "call build_key_index first"
+            )
         found: dict[str, Known] = {}
-        for ordinal, row_key, created_at, planned, code, copied, straggler, claimed in self._connection.execute(
+        for (
+            ordinal,
+            row_key,
+            created_at,
+            planned,
+            code,
+            copied,
+            straggler,
+            claimed,
+        ) in self._connection.execute(
             "SELECT p.ordinal, p.row_key, p.created_at, p.size, o.code, o.size, s.state,"
             " EXISTS (SELECT 1 FROM claim c WHERE p.ordinal BETWEEN c.lo AND c.hi)"
             " FROM json_each(?) k CROSS JOIN plan p INDEXED BY plan_by_key ON p.row_key = k.value"

@@ -17,6 +17,7 @@ from journal.chunks import PlanChunks
 from journal.errors import JournalCorrupt
 from journal.events import NOTES, VERSION, Kind, StoredEvent, encode
 from journal.lifecycle import OUTCOME_OF_CODE, RECOVERIES_MAX, KeyState, Trigger, advance
+from journal.plan_projections import PLAN_FOLDS, update_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +32,13 @@ STATE_OF_STRAGGLER: dict[str, KeyState] = {
 }
 """What a row of table `straggler` says of its key."""
 
-_UNINDEXED = {Kind.KEYS_CLAIMED, Kind.KEYS_RECLAIMED, Kind.OUTCOMES_RECORDED, Kind.ATTEMPT_FAILED, Kind.CHUNK_SEALED}
+_UNINDEXED = {
+    Kind.KEYS_CLAIMED,
+    Kind.KEYS_RECLAIMED,
+    Kind.OUTCOMES_RECORDED,
+    Kind.ATTEMPT_FAILED,
+    Kind.CHUNK_SEALED,
+}
 """Frequent kinds that table `latest` leaves out: nobody asks for the last of them."""
 
 
@@ -71,17 +78,6 @@ class Projector:
         self._singles: dict[int, OpenClaim] = {}
         self._single_sizes: dict[int, dict[int, int]] = {}
         self._folds: dict[str, Callable[[StoredEvent, str], None]] = {
-            Kind.MIGRATION_CREATED: self._migration_created,
-            Kind.CUTOFF_FIXED: self._cutoff_fixed,
-            Kind.SESSION_STARTED: self._session_started,
-            Kind.SESSION_ENDED: self._session_ended,
-            Kind.SOURCE_ADDED: self._source_added,
-            Kind.PASS_BEGUN: self._pass_begun,
-            Kind.CHUNK_SEALED: self._chunk_sealed,
-            Kind.SEGMENT_SEALED: self._segment_sealed,
-            Kind.PASS_ABANDONED: self._pass_abandoned,
-            Kind.SOURCE_CLOSED: self._source_closed,
-            Kind.SOURCE_REOPENED: self._source_reopened,
             Kind.KEYS_CLAIMED: self._keys_claimed,
             Kind.KEYS_RECLAIMED: self._keys_reclaimed,
             Kind.OUTCOMES_RECORDED: self._outcomes_recorded,
@@ -90,10 +86,7 @@ class Projector:
             Kind.KEYS_RECOVERED: self._keys_recovered,
             Kind.KEYS_RELEASED: self._keys_released,
             Kind.KEYS_REQUEUED: self._keys_requeued,
-            Kind.MIGRATION_COMPLETED: self._migration_completed,
-            Kind.SERVER_ACCEPTED: self._noted,
-            Kind.SCHEMA_MIGRATED: self._noted,
-        } | dict.fromkeys(NOTES, self._noted)
+        } | dict.fromkeys([*NOTES, Kind.SERVER_ACCEPTED, Kind.SCHEMA_MIGRATED], self._noted)
 
     def load(self) -> None:
         """Read what is in flight from the tables.
@@ -107,7 +100,9 @@ class Projector:
         self._singles.clear()
         self._single_sizes.clear()
         self.alone = None
-        for seq, source, lo, hi, left in self._connection.execute("SELECT seq, source, lo, hi, left FROM claim"):
+        for seq, source, lo, hi, left in self._connection.execute(
+            "SELECT seq, source, lo, hi, left FROM claim"
+        ):
             planned = self._connection.execute(
                 "SELECT p.ordinal, p.size, o.ordinal IS NULL AND s.ordinal IS NULL FROM plan p"
                 " LEFT JOIN outcome o ON o.ordinal = p.ordinal LEFT JOIN straggler s ON s.ordinal = p.ordinal"
@@ -138,14 +133,17 @@ class Projector:
         Raises:
             JournalCorrupt: the event contradicts those before it, or its kind or version is unknown.
         """
-        fold = self._folds.get(event.kind)
-        if fold is None or event.version > VERSION:
+        plan_fold, fold = PLAN_FOLDS.get(event.kind), self._folds.get(event.kind)
+        if (plan_fold or fold) is None or event.version > VERSION:
             raise JournalCorrupt(
                 f"fold event {event.seq}: kind {event.kind!r} version {event.version} is unknown",
                 "use the version of backfillctl that wrote it, or a later one",
             )
         try:
-            fold(event, text)
+            if plan_fold is not None:
+                plan_fold(self._connection, event)
+            elif fold is not None:
+                fold(event, text)
             if event.kind not in _UNINDEXED:
                 self._connection.execute(
                     "INSERT INTO latest (kind, source, seq) VALUES (?, ?, ?)"
@@ -162,29 +160,6 @@ class Projector:
         """Record that every event up to `seq` is folded."""
         self._connection.execute("UPDATE progress SET projected_seq = ?", (seq,))
 
-    # -- the migration as a whole ---------------------------------------------------------------------------
-
-    def _migration_created(self, event: StoredEvent, _text: str) -> None:
-        self._one(
-            "UPDATE progress SET name = ?, order_name = ?, cutoff = ?, created = ?",
-            (event.data["name"], event.data["order"], event.data["cutoff_us"], event.ts_us),
-        )
-
-    def _cutoff_fixed(self, event: StoredEvent, _text: str) -> None:
-        self._one("UPDATE progress SET cutoff = ?", (event.data["cutoff_us"],))
-
-    def _session_started(self, event: StoredEvent, _text: str) -> None:
-        self._one(
-            "UPDATE progress SET session = ?, session_seq = ?, session_ended_seq = NULL",
-            (event.data["session"], event.seq),
-        )
-
-    def _session_ended(self, event: StoredEvent, _text: str) -> None:
-        self._one("UPDATE progress SET session_ended_seq = ?", (event.seq,))
-
-    def _migration_completed(self, event: StoredEvent, _text: str) -> None:
-        self._one("UPDATE progress SET completed_seq = ?", (event.seq,))
-
     def _noted(self, event: StoredEvent, _text: str) -> None:
         """Index a note under the keys that it names as "ordinal" or "ordinals"."""
         concerned = {event.data["ordinal"]} if "ordinal" in event.data else set()
@@ -194,69 +169,11 @@ class Projector:
 
     # -- sources and passes ---------------------------------------------------------------------------------
 
-    def _source_added(self, event: StoredEvent, _text: str) -> None:
-        self._connection.execute(
-            "INSERT INTO source (id, name, identity, closed, proven, excluded, unusable)"
-            " VALUES (?, ?, ?, 0, 0, '{}', 0)",
-            (event.source, event.data["name"], encode(event.data["identity"])),
-        )
-        self._connection.execute("INSERT INTO tally VALUES (?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", (event.source,))
-
-    def _source_closed(self, event: StoredEvent, _text: str) -> None:
-        self._one(
-            "UPDATE source SET closed = 1, closing_proof = ?, proven = ? WHERE id = ?",
-            (event.data["proof"], int(event.data["proven"]), event.source),
-        )
-
-    def _source_reopened(self, event: StoredEvent, _text: str) -> None:
-        self._one(
-            "UPDATE source SET closed = 0, closing_proof = NULL, proven = 0 WHERE id = ?", (event.source,)
-        )
-        self._one("UPDATE progress SET completed_seq = NULL", ())
-
-    def _pass_begun(self, event: StoredEvent, _text: str) -> None:
-        self._connection.execute(
-            "INSERT INTO segment (id, source, pass, kind, state) VALUES (?, ?, ?, ?, 'open')",
-            (event.data["segment"], event.source, event.data["pass"], event.data["kind"]),
-        )
-
-    def _chunk_sealed(self, event: StoredEvent, _text: str) -> None:
-        data = event.data
-        lo, hi = data["lo"], data["lo"] + data["n"] - 1
-        self._one(
-            "UPDATE segment SET lo = coalesce(lo, :lo), hi = :hi, frontier = coalesce(frontier, :lo)"
-            " WHERE id = :segment AND state = 'open'",
-            {"lo": lo, "hi": hi, "segment": data["segment"]},
-        )
-        self._connection.execute(
-            "INSERT INTO chunk (lo, hi, segment, digest, seq) VALUES (?, ?, ?, ?, ?)",
-            (lo, hi, data["segment"], data["sha256"], event.seq),
-        )
-        self._one(
-            "UPDATE tally SET planned_rows = planned_rows + ?, planned_bytes = planned_bytes + ? WHERE source = ?",
-            (data["n"], data["bytes"], event.source),
-        )
-        self._one("UPDATE progress SET planned_hi = ?, completed_seq = NULL", (hi,))
-
-    def _segment_sealed(self, event: StoredEvent, _text: str) -> None:
-        data = event.data
-        self._one("UPDATE segment SET state = 'sealed' WHERE id = ? AND state = 'open'", (data["segment"],))
-        self._one(
-            "UPDATE source SET excluded = ?, unusable = ?, unusable_example = ? WHERE id = ?",
-            (encode(data["excluded"]), data["unusable"], data["unusable_example"], event.source),
-        )
-
-    def _pass_abandoned(self, event: StoredEvent, _text: str) -> None:
-        self._one(
-            "UPDATE segment SET state = 'abandoned' WHERE id = ? AND state = 'open'", (event.data["segment"],)
-        )
-
-    # -- the life of keys -----------------------------------------------------------------------------------
-
     def _keys_claimed(self, event: StoredEvent, _text: str) -> None:
         lo, hi = event.data["lo"], event.data["hi"]
         source = event.source or 0
-        self._one(
+        update_one(
+            self._connection,
             "UPDATE segment SET frontier = ? WHERE id = ? AND frontier = ? AND hi >= ?",
             (hi + 1, event.data["segment"], lo, hi),
         )
@@ -312,7 +229,8 @@ class Projector:
             )
         changed = [(row[2], row[0]) for row, size in zip(rows, planned, strict=True) if row[2] != size]
         self._connection.executemany("UPDATE outcome SET size = ? WHERE ordinal = ?", changed)
-        self._one(
+        update_one(
+            self._connection,
             "UPDATE tally SET stored = stored + :S, recovered = recovered + :R, present = present + :P,"
             " skipped = skipped + :K, vanished = vanished + :V, stored_bytes = stored_bytes + :stored_bytes,"
             " present_bytes = present_bytes + :present_bytes, settled_bytes = settled_bytes + :settled_bytes"
@@ -374,10 +292,8 @@ class Projector:
         ).rowcount
         if changed != len(event.data["ordinals"]):
             raise KeyError("a key requeued that was not parked")
-        self._one("UPDATE progress SET completed_seq = NULL", ())
+        update_one(self._connection, "UPDATE progress SET completed_seq = NULL", ())
         self._index_keys(event.seq, event.data["ordinals"])
-
-    # -- shared steps ---------------------------------------------------------------------------------------
 
     def _leave(self, ordinals: Sequence[int]) -> list[int]:
         """Take keys out of flight and shrink their claims; return those that were stragglers."""
@@ -385,7 +301,9 @@ class Projector:
         stragglers: list[int] = []
         for claim, count in Counter(owners).items():
             if claim.seq == 0:
-                stragglers = [ordinal for ordinal, owner in zip(ordinals, owners, strict=True) if owner.seq == 0]
+                stragglers = [
+                    ordinal for ordinal, owner in zip(ordinals, owners, strict=True) if owner.seq == 0
+                ]
                 for ordinal in stragglers:
                     del self._single_sizes[claim.source][ordinal]
                 if self.alone in stragglers:
@@ -424,8 +342,3 @@ class Projector:
             "INSERT INTO key_event (ordinal, seq) SELECT value, ? FROM json_each(?)",
             (seq, json.dumps(list(ordinals))),
         )
-
-    def _one(self, statement: str, parameters: Sequence[Any] | dict[str, Any]) -> None:
-        """Execute an UPDATE that must find exactly its row."""
-        if self._connection.execute(statement, parameters).rowcount != 1:
-            raise KeyError("the row to update is not there")

@@ -45,7 +45,9 @@ def counts(connection: sqlite3.Connection) -> dict[str, SourceCounts]:
         )
     }
     unclaimed = dict(
-        connection.execute("SELECT source, sum(hi + 1 - frontier) FROM segment WHERE lo IS NOT NULL GROUP BY source")
+        connection.execute(
+            "SELECT source, sum(hi + 1 - frontier) FROM segment WHERE lo IS NOT NULL GROUP BY source"
+        )
     )
     found: dict[str, SourceCounts] = {}
     for source, name, excluded, unusable, *tally in connection.execute(
@@ -84,7 +86,9 @@ def _checkpoint(connection: sqlite3.Connection, source: SourceRecord, order: Ord
 
     def position_of(ordinal: int) -> Position:
         return Position(
-            *connection.execute("SELECT created_at, row_key FROM plan WHERE ordinal = ?", (ordinal,)).fetchone()
+            *connection.execute(
+                "SELECT created_at, row_key FROM plan WHERE ordinal = ?", (ordinal,)
+            ).fetchone()
         )
 
     def is_parked(ordinal: int) -> bool:

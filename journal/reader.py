@@ -244,7 +244,8 @@ class Reader:
         """Return the life of a row key, once per time it was planned, over all sources; empty if it never was."""
         return self.read(
             lambda connection: [
-                histories.key_history(connection, ordinal) for ordinal in histories.ordinals_of(connection, key)
+                histories.key_history(connection, ordinal)
+                for ordinal in histories.ordinals_of(connection, key)
             ]
         )
 
@@ -258,11 +259,15 @@ class Reader:
 
     def plan_count(self) -> int:
         """Return the rows of the plan, counted."""
-        return self.read(lambda connection: int(connection.execute("SELECT count(*) FROM plan").fetchone()[0]))
+        return self.read(
+            lambda connection: int(connection.execute("SELECT count(*) FROM plan").fetchone()[0])
+        )
 
     def outcome_count(self) -> int:
         """Return the settled keys, counted."""
-        return self.read(lambda connection: int(connection.execute("SELECT count(*) FROM outcome").fetchone()[0]))
+        return self.read(
+            lambda connection: int(connection.execute("SELECT count(*) FROM outcome").fetchone()[0])
+        )
 
     def _source_id(self, name: str) -> int:
         row = self.read(

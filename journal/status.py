@@ -192,9 +192,12 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
     name, order, cutoff_us, created_us, session_seq, ended_seq, completed_seq = connection.execute(
         "SELECT name, order_name, cutoff, created, session_seq, session_ended_seq, completed_seq FROM progress"
     ).fetchone()
-    head_seq, last_event_us = connection.execute("SELECT seq, ts FROM event ORDER BY seq DESC LIMIT 1").fetchone()
+    head_seq, last_event_us = connection.execute(
+        "SELECT seq, ts FROM event ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
     latest = {
-        (kind, source): seq for kind, source, seq in connection.execute("SELECT kind, source, seq FROM latest")
+        (kind, source): seq
+        for kind, source, seq in connection.execute("SELECT kind, source, seq FROM latest")
     }
 
     def in_session(kind: Kind) -> bool:
@@ -207,7 +210,9 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
     counts = queries.counts(connection)
     checkpoints = queries.checkpoints(connection, Order(order))
     sources = tuple(
-        _source_status(connection, record, counts[key], checkpoints[key], latest.get((Kind.PROBE_RECORDED, record.id)))
+        _source_status(
+            connection, record, counts[key], checkpoints[key], latest.get((Kind.PROBE_RECORDED, record.id))
+        )
         for key, record in queries.sources(connection).items()
     )
     state = derive_state(

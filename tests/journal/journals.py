@@ -30,7 +30,9 @@ def rows(count: int, *, first: int = 0, size: int = 100) -> list[PlannedRow]:
     return [PlannedRow(f"k{i:05}", NOW_US - 1000 - i, size) for i in range(first, first + count)]
 
 
-def plan(journal: Journal, planned: Sequence[PlannedRow], *, source: int | None = None, chunk: int = 10_000) -> int:
+def plan(
+    journal: Journal, planned: Sequence[PlannedRow], *, source: int | None = None, chunk: int = 10_000
+) -> int:
     """Seal one whole pass over a source, made if it is not given; return its id."""
     if source is None:
         name = f"source-{len(journal.sources) + 1}"
@@ -55,7 +57,9 @@ def take(journal: Journal, source: int, limit: int = 1000, window: int = 1000) -
     return claim
 
 
-def settle(journal: Journal, ordinals: Sequence[int], outcome: Outcome = Outcome.STORED, size: int = 100) -> None:
+def settle(
+    journal: Journal, ordinals: Sequence[int], outcome: Outcome = Outcome.STORED, size: int = 100
+) -> None:
     journal.record([Settled(ordinal, outcome, size, MD5) for ordinal in ordinals], now_us=NOW_US)
 
 

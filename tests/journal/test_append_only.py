@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A closed journal with ten planned keys, five of them settled."""
@@ -44,11 +43,17 @@ def test_the_log_refuses_to_be_rewritten_from_any_connection(
 ) -> None:
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA recursive_triggers = {recursive_triggers:d}")
-    before = connection.execute("SELECT * FROM event").fetchall(), connection.execute("SELECT * FROM plan").fetchall()
+    before = (
+        connection.execute("SELECT * FROM event").fetchall(),
+        connection.execute("SELECT * FROM plan").fetchall(),
+    )
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         connection.execute(statement)
     connection.rollback()
-    after = connection.execute("SELECT * FROM event").fetchall(), connection.execute("SELECT * FROM plan").fetchall()
+    after = (
+        connection.execute("SELECT * FROM event").fetchall(),
+        connection.execute("SELECT * FROM plan").fetchall(),
+    )
     assert after == before
     connection.close()
 
@@ -70,7 +75,9 @@ def test_opening_notices_a_guard_that_was_weakened(path: Path) -> None:
         reopen(path)
 
 
-@pytest.mark.parametrize("column", ["ts = ts + 1", "kind = 'halted'", "data = data || ' '", "chain = zeroblob(32)"])
+@pytest.mark.parametrize(
+    "column", ["ts = ts + 1", "kind = 'halted'", "data = data || ' '", "chain = zeroblob(32)"]
+)
 def test_opening_notices_an_event_of_the_tail_that_was_altered(path: Path, column: str) -> None:
     guard = GUARDS["event_refuses_update"]
     _tamper(path, "DROP TRIGGER event_refuses_update", f"UPDATE event SET {column} WHERE seq = 4", guard)
@@ -86,7 +93,12 @@ def test_opening_notices_planned_rows_that_no_event_knows(path: Path) -> None:
 
 def test_claiming_a_chunk_notices_a_row_key_that_was_altered(path: Path) -> None:
     guard = GUARDS["plan_refuses_update"]
-    _tamper(path, "DROP TRIGGER plan_refuses_update", "UPDATE plan SET row_key = 'k00009x' WHERE ordinal = 10", guard)
+    _tamper(
+        path,
+        "DROP TRIGGER plan_refuses_update",
+        "UPDATE plan SET row_key = 'k00009x' WHERE ordinal = 10",
+        guard,
+    )
     with reopen(path) as journal:
         before = journal.statistics().head_seq
         with pytest.raises(JournalCorrupt, match="chunk 1 to 10"):
@@ -98,8 +110,12 @@ def test_claiming_a_requeued_key_checks_its_chunk_too(path: Path) -> None:
     with reopen(path) as journal:
         claim = take(journal, 1)
         journal.release([key.ordinal for key in claim.keys], now_us=1)
-    _tamper(path, "DROP TRIGGER plan_refuses_update", "UPDATE plan SET size = 7 WHERE ordinal = 1",
-            GUARDS["plan_refuses_update"])
+    _tamper(
+        path,
+        "DROP TRIGGER plan_refuses_update",
+        "UPDATE plan SET size = 7 WHERE ordinal = 1",
+        GUARDS["plan_refuses_update"],
+    )
     with reopen(path) as journal, pytest.raises(JournalCorrupt, match="chunk 1 to 10"):
         take(journal, 1)
 
@@ -176,5 +192,3 @@ def _tamper(path: Path, *statements: str) -> None:
     for statement in statements:
         connection.execute(statement)
     connection.close()
-
-

@@ -34,7 +34,10 @@ def plans(draw: st.DrawFn, order: Order) -> list[list[Planned]]:
     """Segments, each sorted, with a settled flag per key; times tie often."""
     segments = draw(st.lists(st.lists(ROW, unique=True, min_size=1, max_size=12), max_size=3))
     return [
-        [Planned(*row, settled=draw(st.booleans())) for row in sorted(rows, key=lambda row: sort_key(order, *row))]
+        [
+            Planned(*row, settled=draw(st.booleans()))
+            for row in sorted(rows, key=lambda row: sort_key(order, *row))
+        ]
         for rows in segments
     ]
 
@@ -63,7 +66,9 @@ def test_the_ancestors_rule_restarted_from_the_printed_cutoff_sees_every_unsettl
     segments: list[list[Planned]],
 ) -> None:
     cutoff_us = derived(Order.NEWEST_FIRST, segments).cutoff_us
-    unsettled = [key for segment in segments for key in segment if not key.settled and key.created_at is not None]
+    unsettled = [
+        key for segment in segments for key in segment if not key.settled and key.created_at is not None
+    ]
     if cutoff_us is not None:
         assert all(key.created_at < cutoff_us for key in unsettled)  # type: ignore[operator]
 
@@ -73,7 +78,9 @@ def test_the_mirror_rule_restarted_from_the_floor_sees_every_unsettled_dated_key
     segments: list[list[Planned]],
 ) -> None:
     floor_us = derived(Order.OLDEST_FIRST, segments).floor_us
-    unsettled = [key for segment in segments for key in segment if not key.settled and key.created_at is not None]
+    unsettled = [
+        key for segment in segments for key in segment if not key.settled and key.created_at is not None
+    ]
     if floor_us is not None:
         assert all(key.created_at > floor_us for key in unsettled)  # type: ignore[operator]
 
@@ -82,7 +89,8 @@ def test_the_mirror_rule_restarted_from_the_floor_sees_every_unsettled_dated_key
 def test_the_position_is_the_last_key_before_any_unsettled_one(data: st.DataObject, order: Order) -> None:
     segments = data.draw(plans(order))
     every = sorted(
-        (key for segment in segments for key in segment), key=lambda key: sort_key(order, key.created_at, key.row_key)
+        (key for segment in segments for key in segment),
+        key=lambda key: sort_key(order, key.created_at, key.row_key),
     )
     unsettled = [sort_key(order, key.created_at, key.row_key) for key in every if not key.settled]
     before = [

@@ -96,7 +96,13 @@ def test_counts_follow_every_outcome(path: Path) -> None:
         now_us=NOW_US,
     )
     counts = journal.counts()["source-1"]
-    assert (counts.stored, counts.recovered, counts.present, counts.skipped, counts.vanished) == (1, 1, 1, 1, 1)
+    assert (counts.stored, counts.recovered, counts.present, counts.skipped, counts.vanished) == (
+        1,
+        1,
+        1,
+        1,
+        1,
+    )
     assert (counts.parked, counts.in_flight, counts.pending, counts.unclaimed) == (1, 3, 0, 1)
     assert (counts.stored_bytes, counts.present_bytes, counts.settled_bytes) == (250, 100, 500)
     assert (counts.planned_rows, counts.planned_bytes, counts.settled) == (10, 1000, 5)
@@ -137,14 +143,19 @@ def test_one_group_may_hold_keys_of_several_sources(path: Path) -> None:
     take(journal, source)
     take(journal, other)
     settle(journal, [4, 1, 3])
-    assert {name: counts.stored for name, counts in journal.counts().items()} == {"source-1": 1, "source-2": 2}
+    assert {name: counts.stored for name, counts in journal.counts().items()} == {
+        "source-1": 1,
+        "source-2": 2,
+    }
 
 
 def test_a_group_is_one_commit(path: Path) -> None:
     journal, source = planned(path)
     take(journal, source)
     before = journal.statistics().commits
-    journal.record([AttemptFailed(1, "PUT", "x", ""), Settled(1, Outcome.STORED, 1, MD5), Parked(2, "x", "")], now_us=1)
+    journal.record(
+        [AttemptFailed(1, "PUT", "x", ""), Settled(1, Outcome.STORED, 1, MD5), Parked(2, "x", "")], now_us=1
+    )
     assert journal.statistics().commits == before + 1
 
 
@@ -195,7 +206,9 @@ def test_a_key_recovered_three_times_is_driven_alone_and_then_parked(path: Path)
     assert journal.recover(now_us=NOW_US) == Recovery(recovered=0, parked=1, from_session=RECOVERIES_MAX + 1)
     assert journal.counts()["source-1"].parked == 1
     with Reader.open(path) as reader:
-        assert [reason.failure for reason in reader.status(now_us=NOW_US).sources[0].parked] == ["process_died"]
+        assert [reason.failure for reason in reader.status(now_us=NOW_US).sources[0].parked] == [
+            "process_died"
+        ]
 
 
 def poisoned(path: Path) -> tuple[Journal, int, int]:
@@ -209,7 +222,9 @@ def poisoned(path: Path) -> tuple[Journal, int, int]:
     return journal, source, other
 
 
-def test_a_poison_key_waits_until_nothing_is_in_flight_and_then_nothing_is_claimed_beside_it(path: Path) -> None:
+def test_a_poison_key_waits_until_nothing_is_in_flight_and_then_nothing_is_claimed_beside_it(
+    path: Path,
+) -> None:
     journal, source, other = poisoned(path)
     beside = take(journal, other, 2)
     assert journal.claim(source, limit=5, window=9, now_us=NOW_US) is None

@@ -142,7 +142,9 @@ class JournalMachine(RuleBasedStateMachine):
         ended = data.draw(st.lists(st.sampled_from(self.model.in_flight()), unique=True, min_size=1))
         outcomes = [data.draw(st.sampled_from([*Outcome, None])) for _ in ended]
         entries = [
-            Parked(ordinal, "rejected", "no") if outcome is None else Settled(ordinal, outcome, ordinal % 3, MD5)
+            Parked(ordinal, "rejected", "no")
+            if outcome is None
+            else Settled(ordinal, outcome, ordinal % 3, MD5)
             for ordinal, outcome in zip(ended, outcomes, strict=True)
         ]
         self.journal.record(entries, now_us=NOW_US)
@@ -203,7 +205,11 @@ class JournalMachine(RuleBasedStateMachine):
         self.journal = CrashingJournal.open(self.path, now_us=NOW_US, wait_seconds=0)
         self.journal.start_session(now_us=NOW_US, facts={})
         recovery = self.journal.recover(now_us=NOW_US)
-        poison = [key for key in map(self.model.keys.get, self.model.in_flight()) if key.recoveries >= RECOVERIES_MAX]
+        poison = [
+            key
+            for key in map(self.model.keys.get, self.model.in_flight())
+            if key.recoveries >= RECOVERIES_MAX
+        ]
         assert (recovery.recovered, recovery.parked) == (
             len(self.model.in_flight()) - len(poison),
             len(poison),
@@ -252,7 +258,7 @@ class JournalMachine(RuleBasedStateMachine):
 
 
 JournalMachine.TestCase.settings = settings(
-    max_examples=25,
+    max_examples=20,
     stateful_step_count=22,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

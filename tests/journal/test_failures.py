@@ -42,7 +42,9 @@ class CrashingJournal(Journal):
             raise Crash
 
 
-def test_a_full_disk_keeps_nothing_of_the_batch_and_the_same_call_works_once_there_is_room(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_nothing_of_the_batch_and_the_same_call_works_once_there_is_room(
+    tmp_path: Path,
+) -> None:
     """Tried with ever more room, so that it runs out in the event, in each projection, and then not at all."""
     journal, source = planned(tmp_path / "journal.db", 3000)
     claim = take(journal, source, 2000, 2000)
@@ -55,10 +57,9 @@ def test_a_full_disk_keeps_nothing_of_the_batch_and_the_same_call_works_once_the
         try:
             journal.record(batch, now_us=NOW_US)
             break
-        except JournalFull as error:
-            assert "nothing of this batch is recorded" in error.problem
-            assert (journal.statistics(), journal.counts()) == before
+        except JournalFull:
             refusals += 1
+        assert (journal.statistics(), journal.counts()) == before
     assert refusals > 20
     assert journal.counts()["source-1"].stored == 2000
     journal.close()
@@ -83,7 +84,9 @@ def test_an_event_beyond_the_limit_is_refused_and_the_log_stays_usable(tmp_path:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_commit_that_was_interrupted_makes_the_log_refuse_every_later_call(tmp_path: Path, after: bool) -> None:
+def test_a_commit_that_was_interrupted_makes_the_log_refuse_every_later_call(
+    tmp_path: Path, after: bool
+) -> None:
     journal, source = planned(tmp_path / "journal.db")
     journal.close()
     journal = CrashingJournal.open(tmp_path / "journal.db", now_us=NOW_US)
@@ -110,7 +113,9 @@ def test_a_commit_that_was_interrupted_makes_the_log_refuse_every_later_call(tmp
         assert journal.counts()["source-1"].stored == (2 if after else 0)
 
 
-def test_an_io_error_in_mid_run_leaves_the_outcome_unknown_and_the_next_process_finds_out(tmp_path: Path) -> None:
+def test_an_io_error_in_mid_run_leaves_the_outcome_unknown_and_the_next_process_finds_out(
+    tmp_path: Path,
+) -> None:
     journal, _ = planned(tmp_path / "journal.db", 5000)
     journal.close()
     script = f"""

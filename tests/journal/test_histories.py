@@ -25,7 +25,9 @@ def test_the_whole_life_of_one_key_is_told_in_order(tmp_path: Path) -> None:
     journal.requeue(who="op", now_us=NOW_US)
     take(journal, source, 1)
     journal.record([Settled(3, Outcome.RECOVERED, 100, MD5, "etag", "v1")], now_us=NOW_US)
-    journal.note("finding_recorded", {"findings": [["missing", 3], ["missing", 4]], "ordinals": [3, 4]}, now_us=NOW_US)
+    journal.note(
+        "finding_recorded", {"findings": [["missing", 3], ["missing", 4]], "ordinals": [3, 4]}, now_us=NOW_US
+    )
     with Reader.open(path) as reader:
         (history,) = reader.explain("k00002")
     assert [event.kind for event in history.events] == [
@@ -62,7 +64,11 @@ def test_a_key_is_explained_in_each_state_and_source(tmp_path: Path) -> None:
     take(journal, source, 2)
     park(journal, 2)
     with Reader.open(path) as reader:
-        found = [(h.source, h.ordinal, h.state) for key in ("k00000", "k00001", "k00002") for h in reader.explain(key)]
+        found = [
+            (h.source, h.ordinal, h.state)
+            for key in ("k00000", "k00001", "k00002")
+            for h in reader.explain(key)
+        ]
         assert reader.explain("k99999") == []
     assert found == [
         ("source-1", 1, KeyState.IN_FLIGHT),
@@ -139,7 +145,9 @@ def test_an_object_gives_way_to_the_later_plan_of_its_key_once_that_is_stored(tm
     journal, source = planned(path, 2)
     settle(journal, [key.ordinal for key in take(journal, source).keys])
     first, second = rows(2)
-    plan(journal, [first._replace(size=5, supersedes=1), second._replace(size=5, supersedes=2)], source=source)
+    plan(
+        journal, [first._replace(size=5, supersedes=1), second._replace(size=5, supersedes=2)], source=source
+    )
 
     def expected() -> list[int]:
         with Reader.open(path) as reader:

@@ -20,11 +20,14 @@ def test_the_diagram_in_design_md_shows_exactly_the_transition_table() -> None:
         for source, target, labels in re.findall(r"^ *(\w+) --> (\w+): (.+)$", diagram[1], re.MULTILINE)
         for label in labels.split(", ")
     }
-    assert drawn == {(state.value, trigger.value, target.value) for (state, trigger), target in TRANSITIONS.items()}
+    assert drawn == {
+        (state.value, trigger.value, target.value) for (state, trigger), target in TRANSITIONS.items()
+    }
 
 
 @pytest.mark.parametrize(
-    ("state", "trigger"), [pair for pair in product(KeyState, [*Trigger, *Outcome]) if pair not in TRANSITIONS]
+    ("state", "trigger"),
+    [pair for pair in product(KeyState, [*Trigger, *Outcome]) if pair not in TRANSITIONS],
 )
 def test_a_trigger_that_is_not_in_the_table_is_refused(state: KeyState, trigger: Trigger | Outcome) -> None:
     with pytest.raises(IllegalTransition, match=state.value):

@@ -53,7 +53,9 @@ def tamper(path: Path, *statements: str) -> None:
 
 def dump(path: Path) -> dict[str, list[tuple[object, ...]]]:
     connection = sqlite3.connect(path)
-    found = {table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in PROJECTIONS}
+    found = {
+        table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in PROJECTIONS
+    }
     connection.close()
     return found
 
@@ -68,7 +70,10 @@ def test_a_sound_journal_has_no_problem_closed_open_or_killed(path: Path) -> Non
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        ("UPDATE event SET ts = ts + 1 WHERE seq = 3", "chain: event 3 does not continue the chain of event 2"),
+        (
+            "UPDATE event SET ts = ts + 1 WHERE seq = 3",
+            "chain: event 3 does not continue the chain of event 2",
+        ),
         ("UPDATE event SET data = replace(data, 'source-1', 'source-x') WHERE seq = 3", "chain: event 3"),
         ("DELETE FROM event WHERE seq = 8", "chain: event 9 does not continue the chain of event 7"),
         ("UPDATE plan SET row_key = 'k00041x' WHERE ordinal = 42", "chunk of ordinals 1 to 60"),
@@ -189,7 +194,9 @@ def test_an_export_carries_the_whole_log_and_its_chain_can_be_computed_again(pat
     chain = CHAIN_START
     for raw, event in zip(export(path).splitlines(), events, strict=False):
         data = raw[raw.index('"data": ') + len('"data": ') : -1]
-        chain = link(chain, event["seq"], event["ts_us"], event["kind"], event["version"], event["source"], data)
+        chain = link(
+            chain, event["seq"], event["ts_us"], event["kind"], event["version"], event["source"], data
+        )
         assert chain.hex() == event["chain"]
     planned_rows = [line for line in lines if line["type"] == "planned"]
     assert [row["ordinal"] for row in planned_rows] == list(range(1, 66))
@@ -203,7 +210,9 @@ def test_an_export_carries_the_whole_log_and_its_chain_can_be_computed_again(pat
     }
 
 
-def test_a_backup_beside_a_writer_is_one_private_file_that_opens_as_a_journal(path: Path, tmp_path: Path) -> None:
+def test_a_backup_beside_a_writer_is_one_private_file_that_opens_as_a_journal(
+    path: Path, tmp_path: Path
+) -> None:
     with reopen(path) as journal:
         journal.recover(now_us=NOW_US)
         maintenance.backup(path, tmp_path / "copy.db")
@@ -229,7 +238,9 @@ def test_a_backup_replaces_nothing(path: Path, tmp_path: Path) -> None:
 def test_a_hash_chain_is_plain_sha256(path: Path) -> None:
     with Reader.open(path) as reader:
         ts_us, data, chain = reader.read(
-            lambda connection: connection.execute("SELECT ts, data, chain FROM event WHERE seq = 1").fetchone()
+            lambda connection: connection.execute(
+                "SELECT ts, data, chain FROM event WHERE seq = 1"
+            ).fetchone()
         )
     text = f'[1,{ts_us},"migration_created",1,null]\n{data}'
     assert hashlib.sha256(bytes(32) + text.encode()).digest() == chain

@@ -65,9 +65,17 @@ def test_rows_out_of_processing_order_are_refused(
 
 
 @pytest.mark.parametrize(
-    "row", [("nul\0inside", 1, 1, None), ("lone \ud800 surrogate", 1, 1, None), ("a", 2**63, 1, None), ("a", 1.5, 1, None)]
+    "row",
+    [
+        ("nul\0inside", 1, 1, None),
+        ("lone \ud800 surrogate", 1, 1, None),
+        ("a", 2**63, 1, None),
+        ("a", 1.5, 1, None),
+    ],
 )
-def test_a_row_that_can_not_be_written_down_is_refused(journal: Journal, row: tuple[str, int, int, None]) -> None:
+def test_a_row_that_can_not_be_written_down_is_refused(
+    journal: Journal, row: tuple[str, int, int, None]
+) -> None:
     source = begun(journal)
     with pytest.raises(IllegalTransition, match="can't be written down"):
         journal.seal_chunk(source, [row], now_us=NOW_US)

@@ -192,7 +192,10 @@ def test_events_are_chosen_by_kind_source_time_and_number(tmp_path: Path) -> Non
         assert [e.data["n"] for e in reader.events(kinds=["probe_recorded"], source=2)] == [1]
         assert [e.data["n"] for e in reader.events(kinds=["probe_recorded"], since_us=NOW_US + 1)] == [1, 2]
         assert [e.data["n"] for e in reader.events(kinds=["probe_recorded"], limit=2)] == [0, 1]
-        assert [e.data["n"] for e in reader.events(kinds=["probe_recorded"], after_seq=probes[0].seq)] == [1, 2]
+        assert [e.data["n"] for e in reader.events(kinds=["probe_recorded"], after_seq=probes[0].seq)] == [
+            1,
+            2,
+        ]
         with pytest.raises(JournalError, match="source nope"):
             list(reader.events(source="nope"))
 
@@ -213,7 +216,9 @@ def test_a_missing_journal_a_foreign_file_and_other_schemas_are_told_apart(tmp_p
             Reader.open(path)
 
 
-def test_an_older_schema_is_refused_with_what_upgrades_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_schema_is_refused_with_what_upgrades_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reader_module.schema, "SCHEMA_VERSION", 2)
     with pytest.raises(JournalOutdated, match="schema version is 1, this program's is 2"):
         Reader.open(path)

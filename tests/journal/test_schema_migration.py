@@ -115,7 +115,9 @@ def test_there_is_a_golden_journal_of_every_released_schema() -> None:
 
 
 @pytest.mark.parametrize("golden", sorted(GOLDEN.glob("*.db")), ids=lambda file: file.stem)
-def test_a_golden_journal_opens_replays_to_the_same_projections_and_goes_on(golden: Path, tmp_path: Path) -> None:
+def test_a_golden_journal_opens_replays_to_the_same_projections_and_goes_on(
+    golden: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "journal.db"
     shutil.copy(golden, path)
     expected = json.loads(golden.with_suffix(".json").read_text())

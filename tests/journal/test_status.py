@@ -64,7 +64,11 @@ def test_a_session_is_told_from_start_to_end(tmp_path: Path) -> None:
     assert (found.state, found.owner) == (MigrationState.STOPPED, None)
     assert found.session is not None
     assert (found.session.number, found.session.facts) == (1, {"pid": 1})
-    assert (found.session.ended_us, found.session.reason, found.session.exit_code) == (NOW_US + 9, "drained", 143)
+    assert (found.session.ended_us, found.session.reason, found.session.exit_code) == (
+        NOW_US + 9,
+        "drained",
+        143,
+    )
     assert found.last_event_us == NOW_US + 9
 
 

@@ -71,7 +71,9 @@ def main() -> None:
         path = Path(directory) / "journal.db"
         make(path)
         with reopen(path) as journal:
-            (GOLDEN / f"{name}.json").write_text(json.dumps(_facts(journal), indent=1, ensure_ascii=False) + "\n")
+            (GOLDEN / f"{name}.json").write_text(
+                json.dumps(_facts(journal), indent=1, ensure_ascii=False) + "\n"
+            )
         shutil.copyfile(path, GOLDEN / f"{name}.db")
 
 
