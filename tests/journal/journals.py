@@ -17,12 +17,20 @@ NOW_US = 1_760_000_000_000_000
 MD5 = "0cc175b9c0f1b6a831c399e269772661"
 
 
+OPENED: list[Journal] = []
+"""What `create` and `reopen` have returned; closed after each test."""
+
+
 def create(path: Path, *, order: Order = Order.NEWEST_FIRST, cutoff_us: int | None = NOW_US) -> Journal:
-    return Journal.create(path, name="layer-cache", cutoff_us=cutoff_us, order=order, now_us=NOW_US)
+    journal = Journal.create(path, name="layer-cache", cutoff_us=cutoff_us, order=order, now_us=NOW_US)
+    OPENED.append(journal)
+    return journal
 
 
 def reopen(path: Path) -> Journal:
-    return Journal.open(path, now_us=NOW_US, wait_seconds=0)
+    journal = Journal.open(path, now_us=NOW_US, wait_seconds=0)
+    OPENED.append(journal)
+    return journal
 
 
 def rows(count: int, *, first: int = 0, size: int = 100) -> list[PlannedRow]:
@@ -69,5 +77,6 @@ def park(journal: Journal, ordinal: int, failure: str = "rejected") -> None:
 
 def abandon(journal: Journal) -> None:
     """Let go of a journal as SIGKILL would, so that the same process can open it again."""
+    journal._closed = True
     journal._connection.close()
     journal._lock.release()
