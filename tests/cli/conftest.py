@@ -10,6 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from daemon.cli import cli
+from tests.cli.migrations import ROWS, TABLE, Migration
+from tests.conftest import Database
+from tests.s3_servers import RunningServers, S3Server
 
 SMALLEST = """\
 [migration]
@@ -81,3 +84,20 @@ def backfillctl(clean_env: None, tmp_path: Path) -> Callable[..., subprocess.Com
         )
 
     return run
+
+
+@pytest.fixture
+def weed(s3_servers: RunningServers) -> S3Server:
+    return s3_servers.get("weed")
+
+
+@pytest.fixture
+def migration(
+    database: Database,
+    weed: S3Server,
+    backfillctl: Callable[..., subprocess.CompletedProcess[str]],
+    write_config: WriteConfig,
+    tmp_path: Path,
+) -> Migration:
+    database.sql(f"{TABLE}; {ROWS}; analyze attachments")
+    return Migration(database, weed, backfillctl, write_config, tmp_path)

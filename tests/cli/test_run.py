@@ -5,120 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from daemon.demo.seaweed import signed_request
 from daemon.errors import ExitCode
 from journal.log import Journal
-from tests.conftest import Database
-from tests.s3_servers import BUCKET, RunningServers, S3Server, fresh_prefix
-
-from .conftest import WriteConfig
-
-TABLE = "create table attachments (id text primary key, at timestamptz, data bytea, note text)"
-ROWS = "insert into attachments select n, now() - interval '1 day', convert_to(n::text, 'UTF8') from generate_series(1, 20) n"
-
-
-@pytest.fixture(scope="module")
-def weed() -> Iterator[S3Server]:
-    servers = RunningServers()
-    yield servers.get("weed")
-    servers.close()
-
-
-@dataclass
-class Migration:
-    """One migration of a real table to a real bucket, driven as an operator would: config file and command."""
-
-    database: Database
-    server: S3Server
-    command: Callable[..., subprocess.CompletedProcess[str]]
-    write_config: WriteConfig
-    directory: Path
-    prefix: str = field(default_factory=fresh_prefix)
-    changes: dict[str, str] = field(default_factory=dict)
-
-    def config(self) -> Path:
-        values = {
-            "dsn": self.database.dsn,
-            "endpoint": self.server.endpoint,
-            "bucket": BUCKET,
-            "table": "public.attachments",
-            "key": "id",
-            "value": "data",
-            "metadata": "[]",
-            "journal": "journal.db",
-            **self.changes,
-        }
-        return self.write_config(
-            f"""
-            [migration]
-            name = "blobs"
-            journal = "{values["journal"]}"
-            [postgres]
-            dsn = "{values["dsn"]}"
-            late_grace = "0s"
-            [s3]
-            endpoint = "{values["endpoint"]}"
-            bucket = "{values["bucket"]}"
-            [[source]]
-            name = "attachments"
-            table = "{values["table"]}"
-            key = "{values["key"]}"
-            created_at = "at"
-            value = "{values["value"]}"
-            prefix = "{self.prefix}"
-            metadata = {values["metadata"]}
-            """
-        )
-
-    def __call__(self, command: str, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
-        done = self.command(command, "-c", self.config(), *flags, env={**self.server.environment(), **env})
-        assert "Traceback" not in done.stderr, done.stderr
-        assert self.server.secret_key not in done.stdout + done.stderr
-        return done
-
-    def listing(self) -> str:
-        """The raw listing of what is under the prefix."""
-        path = f"/{BUCKET}?list-type=2&prefix={self.prefix.replace('/', '%2F')}"
-        status, body = signed_request(
-            self.server.port,
-            "GET",
-            path,
-            access_key=self.server.access_key,
-            secret_key=self.server.secret_key,
-        )
-        assert status == 200
-        return body.decode()
-
-    @property
-    def journal(self) -> Path:
-        return self.directory / "journal.db"
-
-
-@pytest.fixture
-def migration(
-    database: Database,
-    weed: S3Server,
-    backfillctl: Callable[..., subprocess.CompletedProcess[str]],
-    write_config: WriteConfig,
-    tmp_path: Path,
-) -> Migration:
-    database.sql(f"{TABLE}; {ROWS}; analyze attachments")
-    return Migration(database, weed, backfillctl, write_config, tmp_path)
-
-
-def refused(done: subprocess.CompletedProcess[str], code: ExitCode) -> str:
-    """The message of a refusal: its exit code, one screen, with what to do."""
-    assert done.returncode == code, done.stderr
-    assert "error: " in done.stderr
-    assert "hint: " in done.stderr
-    assert len(done.stderr.splitlines()) < 24
-    return done.stderr
+from tests.cli.migrations import Migration, refused
+from tests.s3_servers import fresh_prefix
 
 
 def test_a_table_is_planned_copied_and_verified_and_a_second_run_finds_nothing_to_do(
