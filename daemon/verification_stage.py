@@ -57,7 +57,11 @@ class ListingStage:
         # SQLite would create it with the umask's rights; O_EXCL also refuses a link planted meanwhile.
         os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self._file = sqlite3.connect(self.path, isolation_level=None)
-        self._file.executescript(_SCHEMA)
+        try:
+            self._file.executescript(_SCHEMA)
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from journal.errors import JournalCorrupt, JournalError, JournalFailed, JournalFull
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 BUSY_MILLISECONDS = 5000
@@ -29,16 +29,26 @@ WAL_BYTES_KEPT = 64 * 1024 * 1024
 """To what the WAL file is cut after a checkpoint."""
 
 
-def open_writer(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
-    """Return the read-write connection; `mode` is "rw", or "rwc" for a file that is being created."""
+def open_writer(path: Path) -> sqlite3.Connection:
+    """Return a read-write connection that has not touched the file yet; see `prepare_writer`."""
     # Sorts of millions of keys spill beside the journal, on a disk of known size, instead of to /tmp.
     os.environ["SQLITE_TMPDIR"] = str(path.parent)
-    connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
-    )
+    return _connect(path, "mode=rw")
+
+
+def prepare_writer(connection: sqlite3.Connection, path: Path) -> None:
+    """Make a connection the journal's writer; the file is known to be a journal by now.
+
+    Raises:
+        JournalError: the file can't be put into WAL mode, without which a reader would stop the writer.
+    """
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise JournalError(
+            f"open journal {path}: expected journal mode wal, found {mode}",
+            "put the journal on a local disk (migration.journal)",
+        )
     for pragma in (
-        f"busy_timeout = {BUSY_MILLISECONDS}",
-        "journal_mode = WAL",
         "synchronous = FULL",
         "recursive_triggers = ON",
         "trusted_schema = OFF",
@@ -49,7 +59,6 @@ def open_writer(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
         "temp_store = FILE",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
-    return connection
 
 
 def open_reader(path: Path, *, immutable: bool) -> sqlite3.Connection:
@@ -59,12 +68,19 @@ def open_reader(path: Path, *, immutable: bool) -> sqlite3.Connection:
         path: the journal.
         immutable: take no locks and ignore any WAL: only for a file that nobody can be writing to.
     """
-    flags = "mode=ro&immutable=1" if immutable else "mode=ro"
+    return _connect(path, "mode=ro&immutable=1" if immutable else "mode=ro")
+
+
+def _connect(path: Path, flags: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?{flags}", uri=True, isolation_level=None, check_same_thread=False
     )
-    for pragma in (f"busy_timeout = {BUSY_MILLISECONDS}", "trusted_schema = OFF", "temp_store = FILE"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
+    try:
+        for pragma in (f"busy_timeout = {BUSY_MILLISECONDS}", "trusted_schema = OFF", "temp_store = FILE"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -118,13 +118,14 @@ class Stage:
         with _translated(path, "create"):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
             connection = _connect(path)
-            with connection:
-                connection.execute("begin immediate")
-                for statement in _SCHEMA.split(";"):
-                    connection.execute(statement)
-                row = (identity.source, identity.number, identity.scope, identity.order.value, memo)
-                connection.execute("insert into pass values (?, ?, ?, ?, ?, 0, 0)", row)
-        return cls(journal, connection, identity)
+            with _closing_on_failure(connection):
+                with connection:
+                    connection.execute("begin immediate")
+                    for statement in _SCHEMA.split(";"):
+                        connection.execute(statement)
+                    row = (identity.source, identity.number, identity.scope, identity.order.value, memo)
+                    connection.execute("insert into pass values (?, ?, ?, ?, ?, 0, 0)", row)
+                return cls(journal, connection, identity)
 
     @classmethod
     def resume(cls, journal: Path, identity: StageIdentity) -> Stage:
@@ -138,12 +139,9 @@ class Stage:
             raise StageLost(f"resume planning from {path}: the file is gone")
         with _translated(path, "resume"):
             connection = _connect(path)
-            try:
+            with _closing_on_failure(connection):
                 _check_identity(connection, path, identity)
                 return cls(journal, connection, identity)
-            except (sqlite3.Error, StageLost):
-                connection.close()
-                raise
 
     def close(self) -> None:
         """Close the file and keep it, to be resumed."""
@@ -330,17 +328,28 @@ def _check_identity(connection: sqlite3.Connection, path: Path, identity: StageI
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     # A rollback journal, not WAL: appended pages are written once, and a torn file is never taken for whole.
-    for pragma in (
+    pragmas = (
         "locking_mode = exclusive",
         "journal_mode = truncate",
         "synchronous = full",
         "temp_store = file",
         f"cache_size = -{CACHE_KIB}",
         f"threads = {SORTER_THREADS}",
-    ):
-        connection.execute(f"pragma {pragma}")
-    spill_into(connection, path.parent)
+    )
+    with _closing_on_failure(connection):
+        for pragma in pragmas:
+            connection.execute(f"pragma {pragma}")
+        spill_into(connection, path.parent)
     return connection
+
+
+@contextmanager
+def _closing_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def spill_into(connection: sqlite3.Connection, directory: Path) -> None:
