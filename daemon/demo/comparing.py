@@ -11,7 +11,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_plus
 
 from daemon.demo.seaweed import REGION, REQUEST_SECONDS_MAX
 from daemon.errors import BackfillError
@@ -88,7 +88,7 @@ class S3Reader:
                 raise BackfillError(f"list bucket {bucket!r}: expected 200, found {status}: {body[:500]!r}")
             text = body.decode()
             found.update(
-                unquote(html.unescape(key)) for key in re.findall("<Key>(.*?)</Key>", text, re.DOTALL)
+                unquote_plus(html.unescape(key)) for key in re.findall("<Key>(.*?)</Key>", text, re.DOTALL)
             )
             following = re.search("<NextContinuationToken>(.+?)</NextContinuationToken>", text)
             if following is None:
