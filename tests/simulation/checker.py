@@ -10,8 +10,6 @@ import sqlite3
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-import trio
-
 from daemon.errors import ExitCode
 from journal.checkpoint import Order
 from journal.maintenance import check
@@ -181,6 +179,11 @@ def final(simulation: Simulation) -> None:
     problems = check(simulation.world.config.migration.journal)
     ensure(not problems, f"journal check: {problems}")
     simulation.reached.update({f"event {kind}": count for kind, count in observer.kinds.items()})
+    simulation.reached.update({f"parked {failure}": count for failure, count in observer.parks.items()})
+    budget = simulation.world.config.upload.max_in_flight
+    large = [ordinal for ordinal, found in observer.outcome.items() if found.code in "SR" and found.size > budget]
+    simulation.reached["value beyond the budget"] += len(large)
+    simulation.reached["keys beyond one claim"] += observer.kinds["keys_claimed"] > len(observer.source_ids)
 
 
 def _check_nothing_lost(
@@ -228,6 +231,7 @@ def _check_bucket(simulation: Simulation) -> None:
         for key, body in simulation.s3.objects(bucket).items()
         if not key.endswith(PROBE)
     }
+    simulation.objects = objects
     ensure(set(objects) <= planned | set(world.foreign), "objects that nobody planned")
     for place, (body, _) in world.foreign.items():
         if place not in planned:
@@ -259,8 +263,3 @@ def _cutoff_us(simulation: Simulation) -> int:
 def _spec_of(simulation: Simulation, source: int) -> SourceConfig:
     ids = simulation.observer.source_ids
     return next(spec for spec in simulation.world.config.sources if ids.get(spec.name) == source)
-
-
-def elapsed() -> float:
-    """Return virtual seconds since the run began."""
-    return trio.current_time()

@@ -6,13 +6,16 @@ import contextlib
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from unittest.mock import patch
 
+import journal.log
+import journal.staging
 from journal.log import Journal
 from journal.staging import stage_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Crashed(BaseException):  # noqa: N818 -- SIGKILL is not an error that anything may handle
@@ -53,6 +56,25 @@ class SimulatedJournal(Journal):
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         self._lock.release()
+
+
+@contextlib.contextmanager
+def unsynced() -> Iterator[None]:
+    """Let SQLite not wait for the disk: a dying process loses nothing that it gave to the kernel."""
+
+    def without(connect: Callable[..., sqlite3.Connection]) -> Callable[..., sqlite3.Connection]:
+        def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
+            connection = connect(*arguments, **options)
+            connection.execute("PRAGMA synchronous = OFF")
+            return connection
+
+        return connected
+
+    with (
+        patch.object(journal.log, "open_writer", without(journal.log.open_writer)),
+        patch.object(journal.staging, "_connect", without(journal.staging._connect)),
+    ):
+        yield
 
 
 def journal_in(process: Process) -> type[SimulatedJournal]:

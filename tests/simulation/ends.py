@@ -120,7 +120,12 @@ class SimulatedSource(FakeSource):
 
 
 class SimulatedS3(FakeS3):
-    """S3 in the weather; witnesses every PUT."""
+    """S3 in the weather; witnesses every PUT.
+
+    Attributes:
+        repeated: PUTs taken for an object that was already ours with the same bytes.
+        opened: what was there before is in place.
+    """
 
     def __init__(self, simulation: Simulation, clock: Callable[[], int]) -> None:
         world = simulation.world
@@ -128,6 +133,7 @@ class SimulatedS3(FakeS3):
         super().__init__(
             clock, rng, buckets=("bucket", "other"), latency=lambda: rng.choice([0.0, 0.001, 0.03, 0.2])
         )
+        self.opened = False
         self._simulation = simulation
         self._weather = rng
         self._storm_until = -1.0
@@ -135,6 +141,7 @@ class SimulatedS3(FakeS3):
         self.conditions = world.conditions
         self.versioned = world.versioned
         self.repeated = 0
+        self._landing = False
         for (bucket, key), (body, encryption) in world.foreign.items():
             headers = {} if encryption is None else {"x_amz_server_side_encryption": encryption}
             self.place(key, body, bucket, **headers)
@@ -196,15 +203,21 @@ class SimulatedS3(FakeS3):
         self._rots.add(key)
         return Fault()
 
+    def _land(self) -> None:
+        # Nobody sends these again: they are still on their way.
+        self._landing = True
+        super()._land()
+        self._landing = False
+
     def _store(self, bucket: str, key: str, body: bytes, headers: dict[str, str]) -> Stored:
-        if hasattr(self, "opened") and not key.endswith(PROBE):
+        if self.opened and not key.endswith(PROBE):
             there = self._current(bucket, key)
             ours = there is not None and "backfill-migration" in there.metadata
             if there is not None and not ours:
                 policy = self._simulation.world.config.s3.existing
                 ensure(policy == "overwrite", f"overwrote the foreign object {key!r} under existing={policy}")
                 self._simulation.reach("foreign object overwritten")
-            if there is not None and ours and there.body == body:
+            if there is not None and ours and there.body == body and not self._landing:
                 self.repeated += 1
                 self._simulation.reach("repeated upload")
             if key in self._rots and body:

@@ -70,6 +70,8 @@ class Observer:
     closed: dict[int, bool] = field(default_factory=dict)
     kinds: Counter[str] = field(default_factory=Counter)
     in_flight_max: int = 0
+    suspects_alone: int = 0
+    parks: Counter[str] = field(default_factory=Counter)
     window: int = 1 << 30
     completed: bool = False
     on_outcome: Callable[[int, Planned, Outcome], None] = lambda _ordinal, _planned, _outcome: None
@@ -107,6 +109,7 @@ class Observer:
         ensure(len(self.in_flight) <= self.window, f"{len(self.in_flight)} keys in flight, window {self.window}")
         alone = [ordinal for ordinal in self.in_flight if self.recoveries[ordinal] >= 3]
         ensure(not alone or len(self.in_flight) == 1, f"suspects {alone} in flight with others")
+        self.suspects_alone = len(alone)
 
     def _move(self, ordinals: Any, before: str, after: str) -> None:
         for ordinal in ordinals:
@@ -159,6 +162,7 @@ class Observer:
                 self._move([data["ordinal"]], "in_flight", "parked")
                 self.stragglers.add(data["ordinal"])
                 self.parked_as[data["ordinal"]] = data["failure"]
+                self.parks[data["failure"]] += 1
             case "keys_recovered":
                 self._move(data["ordinals"], "in_flight", "planned")
                 self.stragglers |= set(data["ordinals"])

@@ -21,7 +21,7 @@ from daemon.signing import Signer
 from journal.errors import JournalError, JournalFull
 from tests.s3_fake import REGION
 from tests.simulation import checker
-from tests.simulation.crashing import Crashed, Disk, SimulatedJournal, journal_in
+from tests.simulation.crashing import Crashed, Disk, SimulatedJournal, journal_in, unsynced
 from tests.simulation.deterministic import run
 from tests.simulation.ends import SimulatedS3, SimulatedSource, credentials
 from tests.simulation.history import History
@@ -33,6 +33,8 @@ STORMY_SESSIONS_MAX = 14
 CALM_SESSIONS_MAX = 6
 CALM_SECONDS_MAX = 7200.0
 """Virtual time in which a session must end once nothing befalls it any more."""
+POISON_DEATHS = 4
+"""After three recoveries a key is driven alone, the fourth parks it."""
 PERMANENT = {"foreign_object", "unusable_key"}
 """Parks that calm weather and a requeue don't mend."""
 
@@ -54,6 +56,7 @@ class Simulation:
     Attributes:
         reached: what happened, for the proof that the weather is bad enough.
         trace: what happened in what order, for the proof that a seed is one run.
+        objects: what the buckets hold at the end, by bucket and key.
         claimed_at_deaths: keys in flight whenever the process died: what may be uploaded again.
     """
 
@@ -66,6 +69,7 @@ class Simulation:
     reached: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
+    objects: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._rng = Random(f"simulation {self.world.seed}")
@@ -74,11 +78,13 @@ class Simulation:
         self._full_left = self.world.weather.full_disks
         self._death: tuple[str, int] | None = None
         self._clock_offset_us = 0
+        self.stormy_commits = 0
+        keys = [object_key(spec, row.key) for spec in self.world.config.sources for row in self.world.rows[spec.name]]
+        self._poison = self._rng.choice(keys) if keys and self.world.weather.poison else None
         self.violations: list[Violation] = []
         self.disk = Disk(self.world.config.migration.journal)
         self.observer = Observer(on_outcome=lambda *found: checker.outcome(self, *found))
         self.kind = journal_in(self)
-        self.planned_keys: set[str] = set()
 
     # What the ends and the journal call
 
@@ -103,7 +109,9 @@ class Simulation:
         if self.stormy and self._full_left and self._rng.random() < 0.05:
             self._full_left -= 1
             self.reach("disk full")
-            raise JournalFull("simulated: the disk is full")
+            full = sqlite3.OperationalError("simulated: database or disk is full")
+            full.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise full
 
     def after_commit(self, connection: sqlite3.Connection) -> None:
         try:
@@ -111,7 +119,8 @@ class Simulation:
         except Violation as violation:
             self.violations.append(violation)
             raise
-        self.trace.append(f"event {len(self.observer.events)}")
+        self.trace.append(f"event {len(self.observer.events)} {self.observer.events[-1][2]}")
+        self.reached["suspect alone"] += self.observer.suspects_alone
         if self.deaths is not None and ("after", self.commits) in self.deaths.at:
             self._die("after commit")
         self._count_down("after commit")
@@ -126,6 +135,8 @@ class Simulation:
             if self.observer.source_ids.get(spec.name) == planned.source
         }
         ensure(key in claimed, f"PUT of {key!r}, which no claim on disk covers")
+        if self.stormy and key == self._poison and self.reached["death by poison"] < POISON_DEATHS:
+            self._die("by poison")
 
     def _count_down(self, kind: str) -> None:
         if self._death is None or self._death[0] != kind:
@@ -145,7 +156,7 @@ class Simulation:
     # The run
 
     async def run(self) -> None:
-        with self.world.scale.applied():
+        with self.world.scale.applied(), unsynced():
             self._begin()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._end_late_transactions)
@@ -184,6 +195,7 @@ class Simulation:
         """Let everything mend; then it must come to an end (I8)."""
         self.stormy = False
         self.deaths = None
+        self.stormy_commits = self.commits
         self._death = None
         self.history.end_late_transactions()
         upload = self.world.config.upload.model_copy(update={"max_failures": type(self.world.config.upload.max_failures)(count=1000)})

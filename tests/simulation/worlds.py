@@ -66,6 +66,8 @@ class Weather:
         changes: changes of the tables in all; late: transactions that commit late.
         crashes: deaths in all; drains: requests to stop in all.
         full_disks: commits in all that a full disk refuses.
+        lost_stages: the stage may be deleted between sessions.
+        poison: there is a row that its process dies with, four times.
     """
 
     s3: float = 0.0
@@ -76,6 +78,7 @@ class Weather:
     drains: int = 0
     full_disks: int = 0
     lost_stages: bool = False
+    poison: bool = False
 
 
 @dataclass
@@ -179,6 +182,7 @@ def make_world(seed: int, journal: Path) -> World:
             drains=rng.randint(0, 2),
             full_disks=int(rng.random() < 0.2),
             lost_stages=rng.random() < 0.3,
+            poison=rng.random() < 0.12,
         ),
         rows=rows,
         tables={spec.table_name: _table(rng, rows[spec.name]) for spec in sources},

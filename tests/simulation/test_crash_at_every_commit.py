@@ -1,0 +1,92 @@
+"""One small world, killed at each commit in turn, before it and after it; and again while it recovers."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from daemon.config import MaxFailures
+from tests.simulation.deterministic import run
+from tests.simulation.simulation import Deaths, Simulation
+from tests.simulation.worlds import Row, Scale, Weather, World, make_world
+
+PARTS = 6
+RECOVERING = (1, 2, 3)
+"""Commits of the second process at which it dies too: recovery, the session's first note, the first claim."""
+SEED = 7
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def small_world(directory) -> World:
+    """Two sources, a dozen rows with ties, an undated and an empty one, an object that is there and one truncated."""
+    drawn = make_world(SEED, directory / "journal.db")
+    sources = tuple(
+        drawn.config.sources[0].model_copy(
+            update={
+                **{"name": f"s{number}", "table_name": f"t{number}", "prefix": f"p{number}/", "bucket": "bucket"},
+                **{"key": ("id",), "created_at": "created_at", "where": None, "layout": "flat"},
+                **{"null_created_at": "include", "null_value": "empty"},
+            }
+        )
+        for number in range(2)
+    )
+    rows = {
+        spec.name: [
+            Row(f"k{number}", None if number == 5 else 1_699_999_000_000_000 + number // 2, b"" if number == 3 else b"%d" % number * 9)
+            for number in range(6)
+        ]
+        for spec in sources
+    }
+    upload = drawn.config.upload.model_copy(
+        update={"concurrency": 2, "max_attempts": 3, "key_batch_size": 3, "max_failures": MaxFailures(count=100)}
+    )
+    s3 = drawn.config.s3.model_copy(update={"existing": "compare", "sse": None})
+    tables = {}
+    for spec in sources:
+        table = type(next(iter(drawn.tables.values())))()
+        for row in rows[spec.name]:
+            table.insert(row.key, row.created_at, row.value)
+        tables[spec.table_name] = table
+    return replace(
+        drawn,
+        config=drawn.config.model_copy(update={"sources": sources, "upload": upload, "s3": s3}),
+        scale=Scale(fetch_batch=2, chunk=4, range_blocks=1, batch_rows=4, group=2),
+        weather=Weather(),
+        rows=rows,
+        tables=tables,
+        foreign={("bucket", "p0/k1"): (b"1" * 9, None), ("bucket", "p1/k4"): (b"44", None)},
+        conditions="atomic",
+        versioned=False,
+        visible=True,
+    )
+
+
+def simulated(directory, *deaths: tuple[str, int]) -> Simulation:
+    directory.mkdir()
+    simulation = Simulation(small_world(directory), Deaths(frozenset(deaths)))
+    run(SEED, simulation.run)
+    return simulation
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_crash_at_every_commit(part, tmp_path):
+    whole = simulated(tmp_path / "whole")
+    commits = whole.stormy_commits
+    assert commits > 30
+    for commit in range(1 + part, commits + 1, PARTS):
+        for when in ("before", "after"):
+            for again in (None, *RECOVERING):
+                deaths = [(when, commit)] + ([("before", commit + again), ("after", commit + again)][again % 2 : again % 2 + 1] if again else [])
+                name = "-".join(f"{how}-{number}" for how, number in deaths)
+                simulation = simulated(tmp_path / name, *deaths)
+                assert simulation.objects == whole.objects, name
+                died = sum(count for what, count in simulation.reached.items() if what.startswith("death"))
+                assert died == len(deaths), name
