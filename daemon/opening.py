@@ -5,7 +5,6 @@ Nothing is written before everything has been looked at; only then is a journal 
 
 from __future__ import annotations
 
-import getpass
 import os
 import platform
 import socket
@@ -18,6 +17,7 @@ from typing import Any
 from daemon import __version__
 from daemon.config import Config, free_settings, identity
 from daemon.migration import Survey, TargetEnd, survey
+from daemon.operators import operator, user_name
 from daemon.reading import PostgresSource
 from daemon.recorder import Recorder
 from daemon.rows import ServerFacts
@@ -172,7 +172,7 @@ def begin_session(journal: Journal, config: Config, server: ServerFacts | None, 
         facts={
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "user": getpass.getuser(),
+            "user": user_name(),
             "version": __version__,
             "python": platform.python_version(),
             "sqlite": sqlite3.sqlite_version,
@@ -183,8 +183,3 @@ def begin_session(journal: Journal, config: Config, server: ServerFacts | None, 
         journal.note(Kind.SETTINGS_CHANGED, settings, now_us=now_us)
     if server is not None:
         journal.note(Kind.SERVER_RECORDED, asdict(server), now_us=now_us)
-
-
-def operator() -> str:
-    """Return who acts, for the record."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"

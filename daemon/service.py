@@ -17,7 +17,8 @@ from daemon.errors import ExitCode
 from daemon.layouts import layout_of
 from daemon.logs import to_stderr
 from daemon.migration import Ended, Migration, interrupted, scan_limits, survey
-from daemon.opening import open_existing, open_migration, operator
+from daemon.opening import open_existing, open_migration
+from daemon.operators import operator
 from daemon.recorder import Recorder
 from daemon.rendering_estimate import estimate_text
 from daemon.rendering_verification import verification_text

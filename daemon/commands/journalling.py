@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import io
-import os
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +11,7 @@ import click
 
 from daemon.commands.options import config_option, find_journal, journal_option, now_us, row_key
 from daemon.errors import ConfigError, ExitCode
+from daemon.operators import operator
 
 if TYPE_CHECKING:
     from journal.log import Journal
@@ -58,7 +56,7 @@ def requeue(
             source=_source_id(journal, source_name),
             row_keys=[row_key(key) for key in keys] or None,
             failure=failure,
-            who=_operator(),
+            who=operator(),
             now_us=now_us(),
         )
     if number:
@@ -67,15 +65,6 @@ def requeue(
         )
     else:
         click.echo("nothing requeued: no parked key matches")
-
-
-def _operator() -> str:
-    """Return who acts, for the record; containers run under numbers that have no name."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
 
 
 def _refuse_unknown_class(failure: str | None) -> None:
