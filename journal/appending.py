@@ -8,7 +8,7 @@ later call: a new process reads the file anew.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from journal.connection import failed_in_midrun
@@ -188,9 +188,9 @@ class EventLog:
         if any(connection is self._connection for connection in _abandoned):
             return
         try:
-            if self._failure is None:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            self._connection.close()
+            with closing(self._connection):
+                if self._failure is None:
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
             raise failed_in_midrun(self.path, error) from error
         finally:
