@@ -16,7 +16,7 @@ from urllib.parse import quote
 from journal.errors import JournalCorrupt, JournalError, JournalFailed, JournalFull
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 BUSY_MILLISECONDS = 5000

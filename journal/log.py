@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from journal import schema
 from journal.checkpoint import Order
-from journal.connection import backup_into, open_writer, opening, sync_directory
+from journal.connection import backup_into, open_writer, opening, prepare_writer, sync_directory
 from journal.copy_log import CopyLog
 from journal.entries import AttemptFailed, Claim, ClaimedKey, Known, Parked, PlannedRow, Recovery, Settled
 from journal.errors import IllegalTransition, JournalCorrupt, JournalError, JournalExists, JournalMissing
@@ -136,6 +136,7 @@ class Journal(PlanLog, CopyLog):
         try:
             with opening(path):
                 found = schema.check_version(connection, path, history.version)
+                prepare_writer(connection, path)
                 journal = cls(path, connection, lock)
                 upgraded: dict[str, Any] | None = None
                 if found < history.version:
@@ -307,6 +308,7 @@ def _build(path: Path, created: dict[str, Any], now_us: int) -> None:
         with opening(path):
             connection = open_writer(partial)
             try:
+                prepare_writer(connection, partial)
                 schema.migrate(connection, schema.journal_migrations())
                 _first_event(connection, created, now_us)
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

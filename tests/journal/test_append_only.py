@@ -171,8 +171,10 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "journal.db")
     connection.execute("CREATE TABLE t (x)")
     connection.close()
+    before = (tmp_path / "journal.db").read_bytes()
     with pytest.raises(JournalCorrupt, match="not a journal"):
         reopen(tmp_path / "journal.db")
+    assert (tmp_path / "journal.db").read_bytes() == before
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
