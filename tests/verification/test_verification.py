@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -146,6 +147,14 @@ def test_an_object_that_a_changed_row_is_about_to_replace_is_unsettled_and_not_d
     assert result.checked == 1 + differing
 
 
+def test_extra_objects_of_every_source_are_found(tmp_path):
+    journal = write_journal(tmp_path / "journal.db", {"a": {"k": "stored"}, "b": {"kkkkkk": "stored"}})
+    bucket = bucket_of(FLAT, ["k"]) | bucket_of(LAYOUTS["b"], ["kkkkkk"]) | {"b/kkkkkk": (1, ""), "a/x": (1, "")}
+    with journal:
+        result = verify(journal, ListOnly({"blobs": bucket}), LAYOUTS)
+    assert [(each.source, each.object_key) for each in result.examples] == [("a", "a/x"), ("b", "b/kkkkkk")]
+
+
 def test_a_bucket_that_is_wrong_altogether_costs_few_events_and_few_examples(tmp_path):
     number = 2 * FINDINGS_PER_EVENT_MAX + 1
     journal, _ = plain_world(tmp_path / "journal.db", number)
@@ -209,6 +218,21 @@ def test_a_page_that_fails_is_asked_for_again_with_fresh_credentials_where_they_
     with journal:
         assert verify(journal, lister, {"a": FLAT}).by_md5 == 5
     assert lister.refreshed == 1
+
+
+def test_silence_is_counted_from_the_last_answer_and_not_from_the_first_failure(tmp_path):
+    journal, bucket = plain_world(tmp_path / "journal.db", 5)
+
+    class Slow(Failing):
+        async def list_page(self, bucket, prefix, *, token):
+            if self.failures:
+                trio.lowlevel.current_clock().jump(35.0)
+            return await super().list_page(bucket, prefix, token=token)
+
+    silent = [failure(FailureClass.TIMEOUT, answered=False) for _ in range(4)]
+    lister = Slow({"blobs": bucket}, [*silent[:2], failure(FailureClass.SERVER), *silent[2:]])
+    with journal:
+        assert verify(journal, lister, {"a": FLAT}).by_md5 == 5
 
 
 @pytest.mark.parametrize(
