@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def test_a_file_that_is_no_journal_exits_7_and_is_left_alone(
 
 
 def test_a_journal_of_a_newer_program_exits_7(invoke: Invoke, path: Path) -> None:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA user_version = 999")
     result = invoke("events", "--journal", path)
     assert result.exit_code == ExitCode.JOURNAL
@@ -188,7 +189,7 @@ def test_journal_check_is_content_with_a_sound_journal(invoke: Invoke, path: Pat
 
 
 def test_journal_check_finds_a_flipped_byte_in_a_key(invoke: Invoke, path: Path) -> None:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         for (trigger,) in connection.execute(
             "SELECT name FROM sqlite_master WHERE type = 'trigger'"
         ).fetchall():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ from journal.staging import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from journal.staging import StagedRow
@@ -39,6 +41,12 @@ ROWS = st.lists(
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     return tmp_path / "journal.db"
+
+
+@pytest.fixture
+def stage(journal: Path) -> Iterator[Stage]:
+    with closing(Stage.create(journal, IDENTITY, memo="why")) as created:
+        yield created
 
 
 def add(stage: Stage, rows: list[StagedRow], first: int = 0, following: int | None = None, relation: int = 7, filenode: int = 70) -> None:
@@ -67,18 +75,17 @@ def test_rows_come_out_once_each_in_the_journals_processing_order(
     order: Order, rows: list[StagedRow], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("stage")
-    stage = Stage.create(directory / "j", StageIdentity(1, 1, "", order), memo="")
-    add(stage, rows)
-    totals = stage.sort()
+    with closing(Stage.create(directory / "j", StageIdentity(1, 1, "", order), memo="")) as stage:
+        add(stage, rows)
+        totals = stage.sort()
+        handed_out = everything(stage)
     last_read = {row[0]: row for row in rows}
-    assert everything(stage) == sorted(last_read.values(), key=lambda row: sort_key(order, row[1], row[0]))
+    assert handed_out == sorted(last_read.values(), key=lambda row: sort_key(order, row[1], row[0]))
     assert (totals.rows, totals.repeated) == (len(last_read), len(rows) - len(last_read))
     assert totals.size == sum(row[2] for row in last_read.values())
-    stage.discard()
 
 
-def test_a_key_read_again_in_another_relation_keeps_the_last_read(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_a_key_read_again_in_another_relation_keeps_the_last_read(stage: Stage) -> None:
     add(stage, [("a", 1, 10), ("b", 1, 1)], relation=7)
     add(stage, [("a", 2, 20)], relation=8)
     stage.sort()
@@ -86,20 +93,18 @@ def test_a_key_read_again_in_another_relation_keeps_the_last_read(journal: Path)
     assert stage.repeated_key() == "a"
 
 
-def test_a_stage_resumes_with_its_rows_progress_and_memo(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="why")
+def test_a_stage_resumes_with_its_rows_progress_and_memo(stage: Stage, journal: Path) -> None:
     add(stage, [("a", 1, 1)], 0, 64)
     add(stage, [("c", 1, 1)], relation=8, filenode=80)
     stage.close()
-    resumed = Stage.resume(journal, IDENTITY)
-    assert resumed.progress() == {7: RelationProgress(70, 64), 8: RelationProgress(80, None)}
-    assert resumed.memo == "why"
-    add(resumed, [("b", 1, 1)], 64)
-    assert resumed.sort().rows == 3
+    with closing(Stage.resume(journal, IDENTITY)) as resumed:
+        assert resumed.progress() == {7: RelationProgress(70, 64), 8: RelationProgress(80, None)}
+        assert resumed.memo == "why"
+        add(resumed, [("b", 1, 1)], 64)
+        assert resumed.sort().rows == 3
 
 
-def test_a_killed_transaction_leaves_neither_rows_nor_progress(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_a_killed_transaction_leaves_neither_rows_nor_progress(stage: Stage) -> None:
 
     def dies() -> object:
         yield ("a", 1, 1)
@@ -111,8 +116,7 @@ def test_a_killed_transaction_leaves_neither_rows_nor_progress(journal: Path) ->
     assert stage.totals().rows == 0
 
 
-def test_totals_add_up_rows_seen_and_exclusions_by_reason(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_totals_add_up_rows_seen_and_exclusions_by_reason(stage: Stage) -> None:
     add(stage, [("a", 1, 5)], 0, 64)
     add(stage, [("b", 1, 7)], 64)
     totals = stage.totals()
@@ -121,23 +125,20 @@ def test_totals_add_up_rows_seen_and_exclusions_by_reason(journal: Path) -> None
 
 
 @pytest.mark.parametrize("hole", [{"first": 65}, {"first": 0}, {"first": 64, "filenode": 71}])
-def test_a_range_that_leaves_a_hole_is_refused(journal: Path, hole: dict[str, int]) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_a_range_that_leaves_a_hole_is_refused(stage: Stage, hole: dict[str, int]) -> None:
     add(stage, [("a", 1, 1)], 0, 64)
     with pytest.raises(ValueError, match="does not follow"):
         add(stage, [("b", 1, 1)], **hole)
     assert stage.totals().rows == 1
 
 
-def test_nothing_is_added_behind_the_last_range_of_a_relation(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_nothing_is_added_behind_the_last_range_of_a_relation(stage: Stage) -> None:
     add(stage, [("a", 1, 1)])
     with pytest.raises(ValueError, match="does not follow"):
         add(stage, [("b", 1, 1)], 0)
 
 
-def test_a_rewritten_relation_loses_its_rows_and_no_other(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_a_rewritten_relation_loses_its_rows_and_no_other(stage: Stage) -> None:
     add(stage, [("a", 1, 1)], relation=7)
     add(stage, [("b", 1, 1)], relation=8)
     stage.restart_relation(7)
@@ -162,11 +163,11 @@ def test_a_stage_of_something_else_is_not_resumed(journal: Path, other: StageIde
         Stage.resume(journal, other)
 
 
-def test_creating_a_stage_discards_an_older_one(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_creating_a_stage_discards_an_older_one(stage: Stage, journal: Path) -> None:
     add(stage, [("a", 1, 1)])
     stage.close()
-    assert Stage.create(journal, IDENTITY, memo="").totals().rows == 0
+    with closing(Stage.create(journal, IDENTITY, memo="")) as newer:
+        assert newer.totals().rows == 0
 
 
 def test_a_missing_or_half_created_stage_is_lost(journal: Path) -> None:
@@ -183,26 +184,24 @@ def test_a_stage_of_garbage_is_lost(journal: Path) -> None:
         Stage.resume(journal, IDENTITY)
 
 
-def test_a_damaged_page_is_found_when_it_is_read(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_a_damaged_page_is_found_when_it_is_read(stage: Stage, journal: Path) -> None:
     add(stage, [(f"{n:08}", n, 1) for n in range(5000)])
     stage.close()
     content = bytearray(stage_path(journal).read_bytes())
     content[8 * 4096 : 12 * 4096] = b"\xff" * 4 * 4096
     stage_path(journal).write_bytes(content)
-    with pytest.raises(StageLost):
-        Stage.resume(journal, IDENTITY).sort()
+    with pytest.raises(StageLost), closing(Stage.resume(journal, IDENTITY)) as resumed:
+        resumed.sort()
 
 
-def test_rows_that_went_missing_are_found_before_sealing(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_rows_that_went_missing_are_found_before_sealing(stage: Stage, journal: Path) -> None:
     add(stage, [("a", 1, 1), ("b", 1, 1)])
     stage.close()
-    with sqlite3.connect(stage_path(journal)) as other:
+    with closing(sqlite3.connect(stage_path(journal))) as other, other:
         other.execute("delete from staged where row_key = 'a'")
-    other.close()
-    with pytest.raises(StageLost, match="1 rows, expected 2"):
-        Stage.resume(journal, IDENTITY).sort()
+    resumed = Stage.resume(journal, IDENTITY)
+    with closing(resumed), pytest.raises(StageLost, match="1 rows, expected 2"):
+        resumed.sort()
 
 
 def test_a_directory_that_is_not_there_is_a_journal_failure(tmp_path: Path) -> None:
@@ -210,8 +209,7 @@ def test_a_directory_that_is_not_there_is_a_journal_failure(tmp_path: Path) -> N
         Stage.create(tmp_path / "missing" / "journal.db", IDENTITY, memo="")
 
 
-def test_the_stage_is_readable_by_its_owner_only_and_leaves_nothing_behind(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_the_stage_is_readable_by_its_owner_only_and_leaves_nothing_behind(stage: Stage, journal: Path) -> None:
     add(stage, [("a", 1, 1)])
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in journal.parent.iterdir()}
     assert set(modes.values()) == {0o600}
@@ -224,22 +222,20 @@ def test_discarding_a_stage_that_does_not_exist_is_no_error(journal: Path) -> No
     assert not stage_path(journal).exists()
 
 
-def test_sorting_spills_beside_the_journal(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_sorting_spills_beside_the_journal(stage: Stage, journal: Path) -> None:
     assert stage._db.execute("pragma temp_store_directory").fetchone() == (str(journal.parent.resolve()),)
     assert stage._db.execute("pragma temp_store").fetchone() == (1,)
 
 
-def test_a_sorted_stage_resumes_at_the_last_sealed_key(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_a_sorted_stage_resumes_at_the_last_sealed_key(stage: Stage, journal: Path) -> None:
     add(stage, [("a", 1, 1), ("b", 2, 1), ("c", None, 1)])
     stage.sort()
     stage.close()
-    resumed = Stage.resume(journal, IDENTITY)
-    assert resumed.is_sorted
-    assert resumed.page(resumed.position_of("a")) == [("c", None, 1)]
-    with pytest.raises(StageLost, match="not in it"):
-        resumed.position_of("x")
+    with closing(Stage.resume(journal, IDENTITY)) as resumed:
+        assert resumed.is_sorted
+        assert resumed.page(resumed.position_of("a")) == [("c", None, 1)]
+        with pytest.raises(StageLost, match="not in it"):
+            resumed.position_of("x")
 
 
 LAYOUTS = st.builds(
@@ -256,16 +252,14 @@ TRICKY = st.text(st.sampled_from('./\\a"é\n\x01\x7f\x85*[]'), max_size=8)
 def test_every_unusable_key_is_among_the_suspects(
     layout: Layout, keys: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    stage = Stage.create(tmp_path_factory.mktemp("stage") / "j", IDENTITY, memo="")
-    add(stage, [(key, 0, 0) for key in keys])
-    stage.sort()
-    suspects = {key for _, key in stage.suspects(longer_than=suspect_row_keys_longer_than(layout), after=0)}
+    with closing(Stage.create(tmp_path_factory.mktemp("stage") / "j", IDENTITY, memo="")) as stage:
+        add(stage, [(key, 0, 0) for key in keys])
+        stage.sort()
+        suspects = {key for _, key in stage.suspects(longer_than=suspect_row_keys_longer_than(layout), after=0)}
     assert {key for key in keys if unusable_reason(object_key(layout, key))} <= suspects
-    stage.discard()
 
 
-def test_plain_keys_are_no_suspects_and_pages_of_suspects_follow_each_other(journal: Path) -> None:
-    stage = Stage.create(journal, IDENTITY, memo="")
+def test_plain_keys_are_no_suspects_and_pages_of_suspects_follow_each_other(stage: Stage) -> None:
     add(stage, [(key, 0, 0) for key in ("plain", "a.b-c_d", "日本", "x/y", "a\\b", "..")])
     stage.sort()
     first = stage.suspects(longer_than=900, after=0, limit=2)
