@@ -31,11 +31,15 @@ def estimate_text(name: str, estimate: Estimate, *, width: int) -> str:
         )
     lines += _histogram(estimate)
     for sentence in (
-        f"requests: {units.count(estimate.put_requests)} PUT (${estimate.put_dollars:.2f}),"
-        f" {units.count(estimate.list_requests)} LIST to verify (${estimate.list_dollars:.2f});"
-        f" storage ${estimate.storage_dollars_per_month:.2f} a month",
-        f"where conditional PUTs don't work: {units.count(estimate.head_requests)} HEAD more"
-        f" (${estimate.head_dollars:.2f}); list prices of S3 Standard in us-east-1",
+        (
+            f"requests: {units.count(estimate.put_requests)} PUT (${estimate.put_dollars:.2f}),"
+            f" {units.count(estimate.list_requests)} LIST to verify (${estimate.list_dollars:.2f});"
+            f" storage ${estimate.storage_dollars_per_month:.2f} a month"
+        ),
+        (
+            f"where conditional PUTs don't work: {units.count(estimate.head_requests)} HEAD more"
+            f" (${estimate.head_dollars:.2f}); list prices of S3 Standard in us-east-1"
+        ),
     ):
         lines += units.wrap(sentence, width, first="  ", rest="    ")
     return "\n".join(lines)
