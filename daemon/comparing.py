@@ -83,9 +83,7 @@ class VerificationResult:
         return ExitCode.MISMATCH if wrong else ExitCode.DONE
 
 
-def compare(
-    found: ListedObject, *, size: int, md5: str, etag: str | None
-) -> tuple[Means, str]:
+def compare(found: ListedObject, *, size: int, md5: str, etag: str | None) -> tuple[Means, str]:
     """Return what `found` could be compared by, and how it differs (empty if it does not).
 
     The listed ETag must be the one that the bucket answered when the key was settled. That one is an MD5 only

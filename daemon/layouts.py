@@ -78,7 +78,10 @@ def unusable_reason(key: str) -> str | None:  # noqa: PLR0911 -- one rule, one l
     """
     if not key:
         return "the object key is empty"
-    if len(key) * 4 > OBJECT_KEY_BYTES_MAX and len(key.encode("utf-8", "surrogatepass")) > OBJECT_KEY_BYTES_MAX:
+    if (
+        len(key) * 4 > OBJECT_KEY_BYTES_MAX
+        and len(key.encode("utf-8", "surrogatepass")) > OBJECT_KEY_BYTES_MAX
+    ):
         return f"the object key is longer than {OBJECT_KEY_BYTES_MAX} bytes"
     if _SUSPECT.search(key) is None:
         return None

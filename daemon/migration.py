@@ -124,7 +124,8 @@ async def _probe(config: Config, target: TargetEnd, runtime: Runtime) -> dict[st
 def identities(config: Config, server: ServerFacts, cutoff_us: int | None) -> dict[str, dict[str, object]]:
     """Return the fingerprint of each source."""
     return {
-        spec.name: dict(identity(config, spec, server.database, cutoff_us=cutoff_us)) for spec in config.sources
+        spec.name: dict(identity(config, spec, server.database, cutoff_us=cutoff_us))
+        for spec in config.sources
     }
 
 
@@ -329,7 +330,9 @@ class Migration:
         if closed and await self._recorder.call(lambda journal, now_us: journal.complete(now_us=now_us)):
             return Ended(ExitCode.DONE, "every key is settled")
         how = "cancelled" if self._drain.cancelled else "drained"
-        return Ended(interrupted(self._drain), f"{how} on {self._drain.cause} with work left; the same command resumes")
+        return Ended(
+            interrupted(self._drain), f"{how} on {self._drain.cause} with work left; the same command resumes"
+        )
 
 
 def scan_limits(config: Config) -> ScanLimits:

@@ -67,7 +67,14 @@ class PassRunner:
         self._limits = limits
 
     async def begin(
-        self, spec: SourceConfig, facts: TableFacts, source: int, kind: Kind, *, cutoff_us: int, closes: Closing | None
+        self,
+        spec: SourceConfig,
+        facts: TableFacts,
+        source: int,
+        kind: Kind,
+        *,
+        cutoff_us: int,
+        closes: Closing | None,
     ) -> Pass:
         """Begin a pass with an empty stage.
 
@@ -125,7 +132,12 @@ class PassRunner:
         )
         await self._call(current.stage.discard)
         if unusable:
-            log.warning("%s: %d keys can't name objects and will be parked, such as %r", current.spec.name, unusable, example)
+            log.warning(
+                "%s: %d keys can't name objects and will be parked, such as %r",
+                current.spec.name,
+                unusable,
+                example,
+            )
         closes = current.closes
         if closes is not None:
             proven = closes.verdict is Verdict.PROVEN
@@ -138,7 +150,9 @@ class PassRunner:
     async def abandon(self, source: int, reason: str) -> None:
         """Give the open pass up: what it sealed stays planned, its stage goes."""
         log.warning("planning pass given up: %s", reason)
-        await self._call(lambda: self._journal.abandon_pass(source, reason=reason, now_us=self._runtime.now_us()))
+        await self._call(
+            lambda: self._journal.abandon_pass(source, reason=reason, now_us=self._runtime.now_us())
+        )
         await self._call(lambda: discard_stage(self._journal.path))
 
     async def _stage(self, current: Pass, cutoff_us: int, on_progress: OnProgress) -> None:
@@ -201,7 +215,9 @@ class PassRunner:
         for row_key, created_at, size in page:
             before = known.get(row_key)
             if change_of(size, before) is not Change.NOTHING:
-                additions.append(PlannedRow(row_key, created_at, size, None if before is None else before.ordinal))
+                additions.append(
+                    PlannedRow(row_key, created_at, size, None if before is None else before.ordinal)
+                )
         return len(page), additions
 
     def _seal_chunk(self, source: int, rows: Sequence[PlannedRow]) -> None:
@@ -264,7 +280,9 @@ def _count_unusable(current: Pass) -> tuple[int, str | None]:
     count, example, place = 0, None, 0
     while suspects := current.stage.suspects(longer_than=longer_than, after=place):
         place = suspects[-1][0]
-        unusable = [row_key for _, row_key in suspects if unusable_reason(object_key(layout, row_key)) is not None]
+        unusable = [
+            row_key for _, row_key in suspects if unusable_reason(object_key(layout, row_key)) is not None
+        ]
         count += len(unusable)
         example = example or next(iter(unusable), None)
     return count, example

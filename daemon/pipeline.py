@@ -157,7 +157,9 @@ class Pipeline:
                     continue
                 claim, suspect_waits = await self._claim_in_turn(rotation)
                 if claim is not None:
-                    for keys in split(claim.keys, bytes_max=self._limits.max_in_flight // self._limits.connections):
+                    for keys in split(
+                        claim.keys, bytes_max=self._limits.max_in_flight // self._limits.connections
+                    ):
                         await batches.send(_Batch(rotation[-1], keys))
                 elif self._recorder.journal.in_flight or suspect_waits:
                     await self._wait_for(committed)
@@ -281,7 +283,9 @@ class Pipeline:
                 if decision.disposition is Disposition.HALT:
                     raise halted(failure, decision.exit_code, subject=source.name) from failure
                 if decision.disposition is Disposition.PARK:
-                    await self._settle(source, keys[0], Parked(keys[0].ordinal, failure.kind, failure.message))
+                    await self._settle(
+                        source, keys[0], Parked(keys[0].ordinal, failure.kind, failure.message)
+                    )
                     return None
                 with trio.move_on_after(decision.delay):
                     await self._drain.requested.wait()

@@ -87,7 +87,9 @@ class Planner:
             ConfigError: the configured cutoff is later than the server's clock.
         """
         recorded = self._journal.cutoff_us
-        if recorded is not None and await self._call(lambda: any(map(_finished, self._journal.counts().values()))):
+        if recorded is not None and await self._call(
+            lambda: any(map(_finished, self._journal.counts().values()))
+        ):
             return recorded
         server = await self._source.server()
         cutoff_us = checked_cutoff(recorded, now_us=server.now_us)
@@ -112,7 +114,9 @@ class Planner:
         # A half-sealed segment must end before the next source's can begin.
         opened = {spec.name for spec in specs if await self._open_pass(spec.name) is not None}
         for spec in sorted(specs, key=lambda spec: spec.name not in opened):
-            await self.plan_source(spec, no_progress if on_progress is None else partial(on_progress, spec.name))
+            await self.plan_source(
+                spec, no_progress if on_progress is None else partial(on_progress, spec.name)
+            )
         await self._call(self._journal.build_key_index)
 
     async def plan_source(self, spec: SourceConfig, on_progress: OnProgress = no_progress) -> None:
@@ -167,7 +171,9 @@ class Planner:
         record = await self._record(spec.name)
         if record.closed:
             now_us = self._runtime.now_us()
-            await self._call(lambda: self._journal.reopen_source(record.id, who=who, reason=reason, now_us=now_us))
+            await self._call(
+                lambda: self._journal.reopen_source(record.id, who=who, reason=reason, now_us=now_us)
+            )
         await self.close_source(spec, on_progress)
 
     async def _wait_until_closable(self, spec: SourceConfig) -> Closing:
@@ -202,11 +208,18 @@ class Planner:
             await self._passes.abandon(source, lost.problem)
 
     async def _make_pass(
-        self, spec: SourceConfig, facts: TableFacts, kind: Kind, closes: Closing | None, on_progress: OnProgress
+        self,
+        spec: SourceConfig,
+        facts: TableFacts,
+        kind: Kind,
+        closes: Closing | None,
+        on_progress: OnProgress,
     ) -> None:
         source = (await self._record(spec.name)).id
         for losses in range(1, STAGE_LOSSES_MAX + 1):
-            begun = await self._passes.begin(spec, facts, source, kind, cutoff_us=self._cutoff_us, closes=closes)
+            begun = await self._passes.begin(
+                spec, facts, source, kind, cutoff_us=self._cutoff_us, closes=closes
+            )
             try:
                 await self._passes.run(begun, cutoff_us=self._cutoff_us, on_progress=on_progress)
             except StageLost as lost:

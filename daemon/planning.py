@@ -152,12 +152,15 @@ def closing(  # noqa: PLR0911 -- a decision table
     prepared = frozenset(writers.prepared if suspects is None else suspects & set(writers.prepared))
     if prepared:
         return replace(
-            _wait(f"prepared transactions that may be from before the cutoff are open: {_some(sorted(prepared))}"),
+            _wait(
+                f"prepared transactions that may be from before the cutoff are open: {_some(sorted(prepared))}"
+            ),
             suspects=prepared,
         )
     if writers.visible:
         return Closing(
-            Verdict.PROVEN, "every transaction from before the cutoff had ended when the closing snapshot began"
+            Verdict.PROVEN,
+            "every transaction from before the cutoff had ended when the closing snapshot began",
         )
     return Closing(
         Verdict.UNPROVEN,
@@ -231,5 +234,6 @@ def refuse_undecided_nulls(spec: SourceConfig, excluded: Exclusions) -> None:
         )
     if asked:
         raise SourceUnfitError(
-            f"plan {spec.name}: {'; '.join(asked)}", f'nothing was planned; decide in [[source]] "{spec.name}"'
+            f"plan {spec.name}: {'; '.join(asked)}",
+            f'nothing was planned; decide in [[source]] "{spec.name}"',
         )

@@ -79,7 +79,9 @@ def ordinals(numbers: Sequence[int]) -> str:
     if len(numbers) == 1:
         return f"key {numbers[0]}"
     named = ", ".join(str(number) for number in numbers[:LISTED_MAX])
-    return f"{units.plural(len(numbers), 'key')} (ordinals {named}{', …' if len(numbers) > LISTED_MAX else ''})"
+    return (
+        f"{units.plural(len(numbers), 'key')} (ordinals {named}{', …' if len(numbers) > LISTED_MAX else ''})"
+    )
 
 
 def facts_words(facts: Mapping[str, Any]) -> str:
@@ -94,7 +96,12 @@ def facts_words(facts: Mapping[str, Any]) -> str:
 def reasons(counts: Mapping[str, int]) -> str:
     """Return "3 newer than cutoff, 1 where", largest first; "none" of nothing."""
     found = sorted(((number, reason) for reason, number in counts.items() if number), reverse=True)
-    return ", ".join(f"{units.count(number)} {units.shown(reason.replace('_', ' '))}" for number, reason in found) or "none"
+    return (
+        ", ".join(
+            f"{units.count(number)} {units.shown(reason.replace('_', ' '))}" for number, reason in found
+        )
+        or "none"
+    )
 
 
 def attempt_words(data: Mapping[str, Any]) -> str:
@@ -195,7 +202,9 @@ def _chunk(data: Mapping[str, Any]) -> str:
 _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.MIGRATION_CREATED: _created,
     Kind.CUTOFF_FIXED: lambda data: units.moment(data["cutoff_us"]),
-    Kind.SCHEMA_MIGRATED: lambda data: f"from version {data['from']}; backup in {units.shown(str(data['backup']))}",
+    Kind.SCHEMA_MIGRATED: lambda data: (
+        f"from version {data['from']}; backup in {units.shown(str(data['backup']))}"
+    ),
     Kind.SESSION_STARTED: lambda data: f"session {data['session']}, {facts_words(data['facts'])}",
     Kind.SESSION_ENDED: _session_ended,
     Kind.SOURCE_ADDED: lambda data: f"{units.shown(data['name'])}: {facts_words(data['identity'])}",
@@ -204,14 +213,18 @@ _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.CHUNK_SEALED: _chunk,
     Kind.SEGMENT_SEALED: _sealed,
     Kind.PASS_ABANDONED: lambda data: units.shown(data["reason"]),
-    Kind.SOURCE_CLOSED: lambda data: f"{'proven' if data['proven'] else 'unproven'}: {units.shown(data['proof'])}",
+    Kind.SOURCE_CLOSED: lambda data: (
+        f"{'proven' if data['proven'] else 'unproven'}: {units.shown(data['proof'])}"
+    ),
     Kind.SOURCE_REOPENED: lambda data: units.shown(f"by {data['who']}: {data['reason']}"),
     Kind.KEYS_CLAIMED: lambda data: f"ordinals {data['lo']} to {data['hi']}",
     Kind.KEYS_RECLAIMED: lambda data: ordinals(data["ordinals"]),
     Kind.OUTCOMES_RECORDED: _outcomes,
     Kind.ATTEMPT_FAILED: lambda data: f"key {data['ordinal']}, {attempt_words(data)}",
     Kind.KEY_PARKED: lambda data: units.shown(f"key {data['ordinal']}, {data['failure']}: {data['message']}"),
-    Kind.KEYS_RECOVERED: lambda data: f"{ordinals(data['ordinals'])}, in flight when session {data['session']} died",
+    Kind.KEYS_RECOVERED: lambda data: (
+        f"{ordinals(data['ordinals'])}, in flight when session {data['session']} died"
+    ),
     Kind.KEYS_RELEASED: lambda data: f"{ordinals(data['ordinals'])} given back undone",
     Kind.KEYS_REQUEUED: lambda data: f"{ordinals(data['ordinals'])} by {units.shown(data['who'])}",
     Kind.MIGRATION_COMPLETED: _completed,

@@ -28,15 +28,21 @@ def explain_text(key: str, histories: Sequence[KeyHistory]) -> str:
 
 def _told(key: str, history: KeyHistory) -> list[str]:
     lines = [f"key {units.shown(key)} of source {units.shown(history.source)}: {_state(history)}"]
-    created = "no created_at" if history.created_at is None else f"created_at {units.moment(history.created_at)}"
+    created = (
+        "no created_at" if history.created_at is None else f"created_at {units.moment(history.created_at)}"
+    )
     found = f"planned as ordinal {history.ordinal} by pass {history.pass_number} ({history.pass_kind})"
     lines.append(f"  {found}, {created}, {units.plural(history.planned_size, 'byte')}")
     if history.supersedes is not None:
-        lines.append(f"  planned again: its row was gone or another when ordinal {history.supersedes} had been settled")
+        lines.append(
+            f"  planned again: its row was gone or another when ordinal {history.supersedes} had been settled"
+        )
     if history.superseded_by is not None:
         lines.append(f"  planned again later as ordinal {history.superseded_by}")
     if history.recoveries:
-        lines.append(f"  {units.plural(history.recoveries, 'process', 'processes')} died while it was in flight")
+        lines.append(
+            f"  {units.plural(history.recoveries, 'process', 'processes')} died while it was in flight"
+        )
     lines += [f"  {units.moment_ms(event.ts_us)}  {_event(event)}" for event in history.events]
     return lines
 

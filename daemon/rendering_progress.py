@@ -198,6 +198,4 @@ def final_line(
         for word, number in totals(source.counts for source in progress.sources).items()
     )
     copied = units.size(max(0, progress.amounts.copied_bytes - copied_before))
-    return (
-        f"{units.shown(outcome)}: {counts}; {copied} uploaded in {units.duration(seconds)}; exit code {exit_code}"
-    )
+    return f"{units.shown(outcome)}: {counts}; {copied} uploaded in {units.duration(seconds)}; exit code {exit_code}"

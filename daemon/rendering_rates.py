@@ -112,9 +112,8 @@ class Meter:
         self._copied.add(at, amounts.settled_rows, amounts.copied_bytes)
         settling, copying = self._settled.per_second(), self._copied.per_second()
         begun_at, settled_before = self._begun
-        judged = (
-            at - begun_at >= ETA_AFTER_SECONDS
-            or amounts.settled_rows - settled_before >= max(1, amounts.planned_rows * ETA_AFTER_FRACTION)
+        judged = at - begun_at >= ETA_AFTER_SECONDS or amounts.settled_rows - settled_before >= max(
+            1, amounts.planned_rows * ETA_AFTER_FRACTION
         )
         return Pace(
             rows_per_second=None if settling is None else settling[0],

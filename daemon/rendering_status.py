@@ -154,8 +154,12 @@ def _excluded(status: MigrationStatus, width: int) -> list[str]:
     for name, source in _aligned(status.sources, width):
         found = [f"{reasons(source.counts.excluded)}"] if any(source.counts.excluded.values()) else []
         if source.counts.unusable:
-            example = f", for example {units.shown(source.unusable_example)}" if source.unusable_example else ""
-            found.append(f"{units.plural(source.counts.unusable, 'row')} whose key can't be an object key{example}")
+            example = (
+                f", for example {units.shown(source.unusable_example)}" if source.unusable_example else ""
+            )
+            found.append(
+                f"{units.plural(source.counts.unusable, 'row')} whose key can't be an object key{example}"
+            )
         if found:
             entries += _entry(name, "; ".join(found), width)
     return ["excluded rows (last finished pass)", *entries] if entries else ["excluded rows: none"]
@@ -163,7 +167,11 @@ def _excluded(status: MigrationStatus, width: int) -> list[str]:
 
 def _probes(status: MigrationStatus, width: int) -> list[str]:
     """Return what is known of conditional PUTs, where they are not atomic."""
-    probes = [probe for probe in [status.probe.data if status.probe else None, *(s.probe for s in status.sources)] if probe]
+    probes = [
+        probe
+        for probe in [status.probe.data if status.probe else None, *(s.probe for s in status.sources)]
+        if probe
+    ]
     found = {
         str(probe.get("bucket", "")): str(probe["conditional"])
         for probe in probes
@@ -173,7 +181,9 @@ def _probes(status: MigrationStatus, width: int) -> list[str]:
     for bucket, conditional in found.items():
         verb = "ignores" if conditional == "ignored" else "refuses"
         text = f"not atomic here: bucket {units.shown(bucket)} {verb} If-None-Match, so that an object which"
-        lines += units.wrap(f"{text} somebody else writes at the same moment can be overwritten", width, rest="  ")
+        lines += units.wrap(
+            f"{text} somebody else writes at the same moment can be overwritten", width, rest="  "
+        )
     return lines
 
 
@@ -226,7 +236,8 @@ def _aligned(sources: Sequence[SourceStatus], width: int) -> list[tuple[str, Sou
     longest = max((units.cells(units.shown(source.name)) for source in sources), default=0)
     column = min(longest, width - FLAG_WIDTH)
     return [
-        (units.pad(units.clip(units.shown(source.name), column), column, left=False), source) for source in sources
+        (units.pad(units.clip(units.shown(source.name), column), column, left=False), source)
+        for source in sources
     ]
 
 

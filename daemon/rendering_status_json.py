@@ -127,7 +127,8 @@ def _source(source: SourceStatus) -> dict[str, Any]:
         "counts": _counts(source.counts),
         "checkpoint": _checkpoint(source.checkpoint),
         "passes": [
-            {"number": one.number, "kind": one.kind, "state": one.state, "rows": one.rows} for one in source.passes
+            {"number": one.number, "kind": one.kind, "state": one.state, "rows": one.rows}
+            for one in source.passes
         ],
         "closed": source.closed,
         "proven": source.proven,
@@ -137,7 +138,12 @@ def _source(source: SourceStatus) -> dict[str, Any]:
         "unusable_example": source.unusable_example,
         "probe": source.probe,
         "parked": [
-            {"failure": one.failure, "count": one.count, "example_key": one.example_key, "message": one.message}
+            {
+                "failure": one.failure,
+                "count": one.count,
+                "example_key": one.example_key,
+                "message": one.message,
+            }
             for one in source.parked
         ],
         "failures": [

@@ -33,7 +33,9 @@ def counts_table(sources: Sequence[tuple[str, SourceCounts]], *, width: int) -> 
     split = len(_UPPER)
     for rows, stacked in ((exact, False), (exact, True), (short, True)):
         if stacked:
-            columns = _widths([*(row[:split] for row in rows), *(row[split:] for row in rows), _UPPER, _LOWER])
+            columns = _widths(
+                [*(row[:split] for row in rows), *(row[split:] for row in rows), _UPPER, _LOWER]
+            )
         else:
             columns = _widths([*rows, _UPPER + _LOWER])
         room = width - sum(columns) - len(_GAP) * len(columns)

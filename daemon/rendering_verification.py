@@ -60,5 +60,7 @@ def _unchecked(result: VerificationResult, width: int) -> list[str]:
         lines += units.wrap(f"{what}; `backfillctl status` says why", width, rest="  ")
     if result.skipped:
         what = f"not checked: {units.plural(result.skipped, 'skipped key')}"
-        lines += units.wrap(f"{what} (s3.existing = skip: what was there was left uncompared)", width, rest="  ")
+        lines += units.wrap(
+            f"{what} (s3.existing = skip: what was there was left uncompared)", width, rest="  "
+        )
     return lines

@@ -46,7 +46,14 @@ class Target(Protocol):
     """The bucket, as the uploader needs it; errors are classified `Failure`s, a 412 is `PreconditionFailed`."""
 
     async def put(
-        self, bucket: str, key: str, body: bytes, *, md5: bytes, headers: Mapping[str, str], condition: Condition
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        *,
+        md5: bytes,
+        headers: Mapping[str, str],
+        condition: Condition,
     ) -> PutReceipt:
         """Store `body` under `key` if `condition` holds; idempotent for equal bytes."""
 
@@ -99,7 +106,9 @@ def comparable(etag: str, encryption: str | None) -> bool:
     return len(etag) == _MD5_HEX_DIGITS and encryption not in _NOT_MD5
 
 
-def metadata_headers(row: FetchedRow, *, md5_hex: str, migration_id: str, content_type: str) -> dict[str, str]:
+def metadata_headers(
+    row: FetchedRow, *, md5_hex: str, migration_id: str, content_type: str
+) -> dict[str, str]:
     """Return the headers that make the object tell where it came from; values percent-encoded UTF-8."""
     headers = {
         "content-type": content_type,
@@ -132,7 +141,9 @@ class Uploader:
         self._digest_runner = digest_runner
         self._silence = Silence()
 
-    async def copy(self, ordinal: int, destination: Destination, key: str, row: FetchedRow) -> Settled | Parked:
+    async def copy(
+        self, ordinal: int, destination: Destination, key: str, row: FetchedRow
+    ) -> Settled | Parked:
         """Copy `row` to `key`, retrying as the policy says; every failed attempt is recorded.
 
         Raises:
@@ -237,7 +248,9 @@ class Uploader:
     async def _resolve(self, copied: _Copy, there: ObjectFacts | None) -> Settled | Parked:
         """Decide about an object that is there already (design: every branch after a 412)."""
         if there is None:
-            raise Failure(FailureClass.CONFLICT, "HEAD", "412 on PUT, then 404 on HEAD: it went away meanwhile")
+            raise Failure(
+                FailureClass.CONFLICT, "HEAD", "412 on PUT, then 404 on HEAD: it went away meanwhile"
+            )
         if there.metadata.get("backfill-migration") == quote(self._policy.migration_id, safe="/ "):
             if self._holds(copied, there):
                 return _settled(copied, Outcome.RECOVERED, there.etag, there.version_id)
@@ -250,9 +263,7 @@ class Uploader:
 
     async def _overwrite(self, copied: _Copy, there: ObjectFacts) -> Settled:
         condition = (
-            UNCONDITIONAL
-            if copied.destination.conditional is Conditional.REFUSED
-            else if_match(there.etag)
+            UNCONDITIONAL if copied.destination.conditional is Conditional.REFUSED else if_match(there.etag)
         )
         try:
             return await self._put(copied, condition, Outcome.STORED)

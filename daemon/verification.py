@@ -175,7 +175,12 @@ class Verification:
         token: str | None = None
         while True:
             objects, token = await _list_page(
-                self._lister, source.bucket, source.layout.prefix, token, subject=source.name, policy=self._policy
+                self._lister,
+                source.bucket,
+                source.layout.prefix,
+                token,
+                subject=source.name,
+                policy=self._policy,
             )
             stage.add(source.id, objects)
             before, listed = listed, listed + len(objects)
@@ -336,7 +341,9 @@ def _given_up(operation: str, failure: Failure, decision: Decision) -> BackfillE
     if decision.disposition is Disposition.PARK:
         return BackfillError(problem, "run `backfillctl check`; the listing answered nothing of use")
     if decision.exit_code is ExitCode.UNREACHABLE:
-        return UnreachableError(problem, "check s3.endpoint and the network, then run `backfillctl verify` again")
+        return UnreachableError(
+            problem, "check s3.endpoint and the network, then run `backfillctl verify` again"
+        )
     if decision.exit_code is ExitCode.REFUSED:
         return RefusedError(problem, "`backfillctl check --iam` prints the rights needed (s3:ListBucket)")
     return ConfigError([problem], "check s3.region and s3.endpoint")
