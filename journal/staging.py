@@ -183,10 +183,13 @@ class Stage:
         with self._guarded("write"), self._db:
             self._db.execute("begin immediate")
             last = self._db.execute(
-                "select filenode, next_block from swept where relation = ? order by rowid desc limit 1", (relation,)
+                "select filenode, next_block from swept where relation = ? order by rowid desc limit 1",
+                (relation,),
             ).fetchone()
             if (last or (filenode, 0)) != (filenode, first_block) or self.is_sorted:
-                raise ValueError(f"range at block {first_block} of {relation}/{filenode} does not follow {last}")
+                raise ValueError(
+                    f"range at block {first_block} of {relation}/{filenode} does not follow {last}"
+                )
             before = self._db.total_changes
             insert = f"insert into staged values (?, ?, ?, {relation:d})"  # noqa: S608 -- an integer
             self._db.executemany(insert, rows)
@@ -234,7 +237,9 @@ class Stage:
                 f"where created_at is not null order by created_at {direction}, row_key {direction}",
                 "where created_at is null order by row_key",
             ):
-                self._db.execute(f"insert into sorted select null, row_key, created_at, size from staged {part}")  # noqa: S608 -- constants
+                self._db.execute(
+                    f"insert into sorted select null, row_key, created_at, size from staged {part}"
+                )  # noqa: S608 -- constants
             self._db.execute("update pass set is_sorted = 1, repeated = ?", (max(0, repeated),))
         self.is_sorted = True
         return self.totals()
@@ -268,7 +273,9 @@ class Stage:
         with self._guarded("read"):
             found = self._db.execute("select position from sorted where row_key = ?", (row_key,)).fetchone()
         if found is None:
-            raise StageLost(f"continue sealing from {stage_path(self._journal)}: the last sealed key is not in it")
+            raise StageLost(
+                f"continue sealing from {stage_path(self._journal)}: the last sealed key is not in it"
+            )
         return int(found[0])
 
     def repeated_key(self) -> str | None:
@@ -379,4 +386,6 @@ def _translated(path: Path, operation: str) -> Iterator[None]:
             ) from exc
         if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             raise StageLost(f"{operation} {path}: {exc}") from exc
-        raise JournalFailed(f"{operation} {path}: {exc}", "check the disk, then run again: planning resumes") from exc
+        raise JournalFailed(
+            f"{operation} {path}: {exc}", "check the disk, then run again: planning resumes"
+        ) from exc
