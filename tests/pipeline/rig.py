@@ -128,7 +128,11 @@ class Rig:
             return [event.data for event in reader.events(kinds=kinds)]
 
     def objects(self, bucket: str = BUCKET) -> dict[str, bytes]:
-        return {key: body for key, body in self.fake.objects(bucket).items() if not key.endswith(".backfill-probe")}
+        return {
+            key: body
+            for key, body in self.fake.objects(bucket).items()
+            if not key.endswith(".backfill-probe")
+        }
 
     def requests(self, operation: str) -> list[str]:
         """Keys of the requests of one kind, the probe's left out."""

@@ -63,7 +63,9 @@ async def test_overwrite_replaces_a_differing_foreign_object(tmp_path, autojump_
     assert rig.counts().stored == 1
 
 
-async def test_overwrite_never_replaces_an_object_that_changed_since_it_was_looked_at(tmp_path, autojump_clock):
+async def test_overwrite_never_replaces_an_object_that_changed_since_it_was_looked_at(
+    tmp_path, autojump_clock
+):
     rig = Rig(tmp_path, s3={"existing": "overwrite"}, upload={"max_attempts": 1})
     rig.table.insert("a", OLD, b"value")
     rig.fake.place("t/a", b"valuX")
@@ -164,7 +166,5 @@ async def test_a_wrong_etag_is_never_recorded_as_stored(rig, autojump_clock):
 async def test_silence_of_the_endpoint_does_not_use_up_attempts(tmp_path, autojump_clock):
     rig = Rig(tmp_path, upload={"max_attempts": 2})
     rig.table.insert("a", OLD, b"value")
-    rig.fake.script(
-        type(loses_response())(error=httpx.ConnectError), times=20, operation="PUT", key="t/a"
-    )
+    rig.fake.script(type(loses_response())(error=httpx.ConnectError), times=20, operation="PUT", key="t/a")
     assert (await rig.session()).exit_code is ExitCode.DONE

@@ -100,7 +100,9 @@ async def test_each_group_tells_those_who_wait_for_room(journal, autojump_clock)
         gate.set()
 
 
-async def test_a_journal_that_refuses_leaves_the_group_buffered_and_says_broken(journal, autojump_clock, monkeypatch):
+async def test_a_journal_that_refuses_leaves_the_group_buffered_and_says_broken(
+    journal, autojump_clock, monkeypatch
+):
     recorder = recorder_over(journal)
     await recorder.record(stored(1))
 
