@@ -48,7 +48,9 @@ class Heap:
 class FakeTable:
     """Rows in heaps of `rows_per_block`; the first relation takes inserts unless another is named."""
 
-    def __init__(self, *, relations: Sequence[int] = (16384,), rows_per_block: int = 2, unique: bool = True) -> None:
+    def __init__(
+        self, *, relations: Sequence[int] = (16384,), rows_per_block: int = 2, unique: bool = True
+    ) -> None:
         self.rows_per_block = rows_per_block
         self.unique = unique
         self.sweepable = True
@@ -181,7 +183,9 @@ class FakeSource:
 
     async def server(self) -> ServerFacts:
         await self._execute("server")
-        return ServerFacts("7300000000000000000", 1, 180000, "fake", "loopback", self.in_recovery, self.clock_us())
+        return ServerFacts(
+            "7300000000000000000", 1, 180000, "fake", "loopback", self.in_recovery, self.clock_us()
+        )
 
     async def describe(self, spec: SourceConfig) -> TableFacts:
         await self._execute("describe")
@@ -250,14 +254,18 @@ class FakeSource:
             now_us=self.clock_us(),
             visible=self.visible and not self.in_recovery,
             pids=tuple(
-                one.pid for one in open_ones if self.visible and one.gid is None and one.started_us < cutoff_us
+                one.pid
+                for one in open_ones
+                if self.visible and one.gid is None and one.started_us < cutoff_us
             ),
             prepared=tuple(one.gid for one in open_ones if one.gid is not None),
             in_recovery=self.in_recovery,
             replay_us=self.replay_us,
         )
 
-    async def fetch(self, spec: SourceConfig, facts: TableFacts, wanted: Sequence[Wanted]) -> list[FetchedRow]:
+    async def fetch(
+        self, spec: SourceConfig, facts: TableFacts, wanted: Sequence[Wanted]
+    ) -> list[FetchedRow]:
         await self._execute("fetch")
         rows = {version.key: version for version in self._table(spec).versions()}
         found = []

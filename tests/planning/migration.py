@@ -67,13 +67,19 @@ class Migration:
 
 
 def planner(
-    journal: Journal, source: PlanSource, *, settings: PlanSettings = SETTINGS, on_wait: Callable[[str, str], None] | None = None
+    journal: Journal,
+    source: PlanSource,
+    *,
+    settings: PlanSettings = SETTINGS,
+    on_wait: Callable[[str, str], None] | None = None,
 ) -> Planner:
     runtime = Runtime(now_us=lambda: 2, random=random.Random(1), journal_runner=in_loop)
     return Planner(journal, source, runtime, settings, on_wait=on_wait or (lambda _source, _reason: None))
 
 
-def drive(journal: Journal, name: str, outcome: Callable[[ClaimedKey], Outcome] = lambda _key: Outcome.STORED) -> list[ClaimedKey]:
+def drive(
+    journal: Journal, name: str, outcome: Callable[[ClaimedKey], Outcome] = lambda _key: Outcome.STORED
+) -> list[ClaimedKey]:
     """Claim and settle every key of a source; return them in the order in which they were claimed."""
     source = journal.sources[name].id
     driven: list[ClaimedKey] = []

@@ -64,7 +64,9 @@ async def statements_for(rows: int, tmp_path: Path, *, rows_per_block: int) -> l
     return source.statements
 
 
-async def test_d7_statements_grow_with_blocks_and_not_with_rows(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_d7_statements_grow_with_blocks_and_not_with_rows(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
     few = await statements_for(2_000, tmp_path, rows_per_block=10)
     many = await statements_for(20_000, tmp_path, rows_per_block=100)
     assert many == few

@@ -27,13 +27,17 @@ def table() -> FakeTable:
     return filled
 
 
-async def estimate(source: FakeSource, given: SourceConfig | None = None, cutoff_us: int | None = CUTOFF_US) -> Estimate:
+async def estimate(
+    source: FakeSource, given: SourceConfig | None = None, cutoff_us: int | None = CUTOFF_US
+) -> Estimate:
     limits = ScanLimits(max_attempts=3, give_up_after=10.0)
     return await dry_run(source, given or spec(), cutoff_us=cutoff_us, limits=limits, random=random.Random(1))
 
 
 @pytest.mark.parametrize("sweepable", [True, False])
-async def test_a_dry_run_counts_rows_bytes_sizes_and_requests(sweepable: bool, autojump_clock: MockClock) -> None:
+async def test_a_dry_run_counts_rows_bytes_sizes_and_requests(
+    sweepable: bool, autojump_clock: MockClock
+) -> None:
     filled = table()
     filled.sweepable = sweepable
     found = await estimate(FakeSource({"t": filled}, server_clock))

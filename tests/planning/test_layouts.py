@@ -26,7 +26,9 @@ LAYOUTS = st.builds(
 SINGLE = st.tuples(LAYOUTS, TEXTS)
 COMPOSITE = st.tuples(
     LAYOUTS.map(lambda plain: Layout(plain.prefix, plain.kind, plain.reverse, composite=True)),
-    st.lists(TEXTS, min_size=2, max_size=4).map(lambda parts: json.dumps(parts, ensure_ascii=False, separators=(",", ":"))),
+    st.lists(TEXTS, min_size=2, max_size=4).map(
+        lambda parts: json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    ),
 )
 
 
@@ -80,7 +82,11 @@ def test_layouts_are_injective(layout: Layout, one: str, other: str) -> None:
     assert (object_key(layout, one) == object_key(layout, other)) == (one == other)
 
 
-@given(LAYOUTS, st.lists(st.text("a/.%", max_size=3), min_size=2, max_size=2), st.lists(st.text("a/.%", max_size=3), min_size=2, max_size=2))
+@given(
+    LAYOUTS,
+    st.lists(st.text("a/.%", max_size=3), min_size=2, max_size=2),
+    st.lists(st.text("a/.%", max_size=3), min_size=2, max_size=2),
+)
 def test_composite_layouts_are_injective(plain: Layout, one: list[str], other: list[str]) -> None:
     layout = Layout(plain.prefix, plain.kind, plain.reverse, composite=True)
     assert (object_key(layout, json.dumps(one)) == object_key(layout, json.dumps(other))) == (one == other)

@@ -90,7 +90,9 @@ def open_transaction(database: Any) -> Iterator[OpenTransaction]:
 
 
 def opened(database: Any) -> Any:
-    return open_source(PostgresConfig(dsn=database.dsn), migration="test", give_up_after=5.0, random=random.Random(1))
+    return open_source(
+        PostgresConfig(dsn=database.dsn), migration="test", give_up_after=5.0, random=random.Random(1)
+    )
 
 
 def in_scope(database: Any, where: str = f"created_at < {CUTOFF}") -> dict[str, int]:
@@ -132,7 +134,9 @@ def churn(database: Any, late: OpenTransaction, seed: int) -> Callable[[int], No
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_every_row_in_scope_is_planned_while_the_table_changes(seed: int, database: Any, tmp_path: Path) -> None:
+async def test_every_row_in_scope_is_planned_while_the_table_changes(
+    seed: int, database: Any, tmp_path: Path
+) -> None:
     database.sql(f"{TABLE}; {FILL}")
     migration = Migration(tmp_path / "journal.db")
     with open_transaction(database) as late, migration.journal() as journal:

@@ -52,7 +52,14 @@ def filled(rows: int = 20, **settings: object) -> FakeTable:
     return table
 
 
-def source_of(table: FakeTable, *, at: int | None = None, hook: Callable[[], None] | None = None, on: str = "sweep_range", **settings: object) -> FakeSource:
+def source_of(
+    table: FakeTable,
+    *,
+    at: int | None = None,
+    hook: Callable[[], None] | None = None,
+    on: str = "sweep_range",
+    **settings: object,
+) -> FakeSource:
     """A source over one table; `hook` runs before the `at`-th statement named `on`."""
     source = FakeSource({"t": table}, server_clock, **settings)
     count = 0
@@ -75,7 +82,9 @@ def planned(journal: Journal, name: str = "t") -> list[str]:
 
 
 @pytest.mark.parametrize("order", list(Order))
-async def test_a_sweep_plans_every_row_once_in_processing_order(autojump_clock: MockClock, migration: Migration, order: Order) -> None:
+async def test_a_sweep_plans_every_row_once_in_processing_order(
+    autojump_clock: MockClock, migration: Migration, order: Order
+) -> None:
     migration.order = order
     table = filled()
     table.insert("tie-a", CUTOFF_US - 1000)
@@ -89,7 +98,9 @@ async def test_a_sweep_plans_every_row_once_in_processing_order(autojump_clock: 
     assert sum(key.size for key in keys) == sum(len(row.value or b"") for row in table.versions())
 
 
-async def test_all_heaps_of_a_partitioned_table_are_swept(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_all_heaps_of_a_partitioned_table_are_swept(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(4, relations=(1, 2, 3))
     table.insert("in-2", 5, relation=2)
     source = source_of(table)
@@ -98,7 +109,9 @@ async def test_all_heaps_of_a_partitioned_table_are_swept(autojump_clock: MockCl
         assert set(planned(journal)) == source.in_scope(spec(), CUTOFF_US)
 
 
-async def test_the_last_range_is_unbounded_so_that_a_table_that_grew_is_read_to_its_end(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_the_last_range_is_unbounded_so_that_a_table_that_grew_is_read_to_its_end(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(4)
     source = source_of(table, at=2, hook=lambda: [table.insert(f"late{n}", 1) for n in range(9)])
     with migration.journal() as journal:
@@ -106,9 +119,13 @@ async def test_the_last_range_is_unbounded_so_that_a_table_that_grew_is_read_to_
         assert len(planned(journal)) == 13
 
 
-async def test_a_table_that_grows_for_long_is_described_again_before_the_unbounded_range(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_a_table_that_grows_for_long_is_described_again_before_the_unbounded_range(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(8)
-    source = source_of(table, at=3, hook=lambda: [table.insert(f"late{n}", 1) for n in range(8)], latency=20.0)
+    source = source_of(
+        table, at=3, hook=lambda: [table.insert(f"late{n}", 1) for n in range(8)], latency=20.0
+    )
     with migration.journal() as journal:
         await planner(journal, source).plan_source(spec())
         assert len(planned(journal)) == 16
@@ -116,7 +133,9 @@ async def test_a_table_that_grows_for_long_is_described_again_before_the_unbound
     assert source.statements.count("describe") > 1
 
 
-async def test_a_key_that_moved_and_is_read_twice_is_planned_once_as_last_read(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_a_key_that_moved_and_is_read_twice_is_planned_once_as_last_read(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(6)
     source = source_of(table, at=2, hook=lambda: table.update("k000", value=b"longer value"))
     with migration.journal() as journal:
@@ -126,7 +145,9 @@ async def test_a_key_that_moved_and_is_read_twice_is_planned_once_as_last_read(a
     assert next(key.size for key in keys if key.row_key == "k000") == len(b"longer value")
 
 
-async def test_a_rewritten_relation_is_swept_anew_from_its_first_block(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_a_rewritten_relation_is_swept_anew_from_its_first_block(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(12)
     source = source_of(table, at=4, hook=table.rewrite)
     with migration.journal() as journal:
@@ -134,7 +155,9 @@ async def test_a_rewritten_relation_is_swept_anew_from_its_first_block(autojump_
         assert set(planned(journal)) == source.in_scope(spec(), CUTOFF_US)
 
 
-async def test_the_exclusions_of_a_rewritten_relation_are_counted_once(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_the_exclusions_of_a_rewritten_relation_are_counted_once(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(6)
     table.insert("new", CUTOFF_US)
     source = source_of(table, at=4, hook=table.rewrite)
@@ -143,7 +166,9 @@ async def test_the_exclusions_of_a_rewritten_relation_are_counted_once(autojump_
         assert journal.counts()["t"].excluded["newer_than_cutoff"] == 1
 
 
-async def test_a_relation_that_is_rewritten_without_end_is_given_up(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_a_relation_that_is_rewritten_without_end_is_given_up(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(6)
     source = source_of(table)
     source.on_statement = lambda name: table.rewrite() if name == "sweep_range" else None
@@ -152,7 +177,9 @@ async def test_a_relation_that_is_rewritten_without_end_is_given_up(autojump_clo
         await planner(journal, source).plan([spec()])
 
 
-async def test_a_partition_dropped_in_mid_sweep_plans_nothing_of_it(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_a_partition_dropped_in_mid_sweep_plans_nothing_of_it(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(4, relations=(1, 2))
     for n in range(6):
         table.insert(f"gone{n}", 1, relation=2)
@@ -193,7 +220,9 @@ async def test_an_empty_table_is_planned(autojump_clock: MockClock, migration: M
         assert journal.complete(now_us=9)
 
 
-async def test_keys_that_can_not_be_objects_are_planned_counted_and_named(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_keys_that_can_not_be_objects_are_planned_counted_and_named(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(3)
     table.insert("a//b", 1)
     table.insert("x\\y", 2)
@@ -203,7 +232,9 @@ async def test_keys_that_can_not_be_objects_are_planned_counted_and_named(autoju
         assert {"a//b", "x\\y"} < set(planned(journal))
 
 
-async def test_planning_again_does_nothing_and_asks_the_server_nothing(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_planning_again_does_nothing_and_asks_the_server_nothing(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     source = source_of(filled())
     with migration.journal() as journal:
         await planner(journal, source).plan([spec()])
@@ -212,20 +243,26 @@ async def test_planning_again_does_nothing_and_asks_the_server_nothing(autojump_
         assert (journal.statistics().head_seq, len(source.statements)) == (head, asked)
 
 
-async def test_the_stage_is_gone_once_a_pass_is_sealed(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_the_stage_is_gone_once_a_pass_is_sealed(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     with migration.journal() as journal:
         await planner(journal, source_of(filled())).plan([spec()])
         assert not stage_path(migration.path).exists()
 
 
-async def test_progress_counts_rows_and_blocks_up_to_all_of_them(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_progress_counts_rows_and_blocks_up_to_all_of_them(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     seen: list[tuple[str, int, int, int]] = []
     with migration.journal() as journal:
         await planner(journal, source_of(filled(6))).plan([spec()], lambda *progress: seen.append(progress))
     assert seen == [("t", 2, 1, 3), ("t", 4, 2, 3), ("t", 6, 3, 3)]
 
 
-async def test_sources_are_planned_each_with_its_own_keys_and_counts(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_sources_are_planned_each_with_its_own_keys_and_counts(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
     one, other = spec("a"), spec("b")
     migration = Migration(tmp_path / "journal.db", sources=(one, other))
     source = FakeSource({"a": filled(3), "b": filled(5)}, server_clock)
@@ -238,7 +275,9 @@ async def test_sources_are_planned_each_with_its_own_keys_and_counts(autojump_cl
 # -- cutoff ------------------------------------------------------------------------------------------------
 
 
-async def test_without_a_configured_cutoff_the_servers_clock_is_taken_once(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_without_a_configured_cutoff_the_servers_clock_is_taken_once(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     migration.cutoff_us = None
     source = source_of(filled(), latency=1.0)
     with migration.journal() as journal:
@@ -247,7 +286,9 @@ async def test_without_a_configured_cutoff_the_servers_clock_is_taken_once(autoj
         assert journal.cutoff_us == first == CUTOFF_US + 2 * SECOND_US
 
 
-async def test_a_cutoff_in_the_future_is_refused_before_anything_is_planned(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_a_cutoff_in_the_future_is_refused_before_anything_is_planned(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     migration.cutoff_us = CUTOFF_US + 3600 * SECOND_US
     with migration.journal() as journal:
         with pytest.raises(ConfigError):
@@ -259,7 +300,9 @@ async def test_a_cutoff_in_the_future_is_refused_before_anything_is_planned(auto
 
 
 @pytest.mark.parametrize("kind", ["view", "no unique index", "no created_at"])
-async def test_one_snapshot_serves_where_a_sweep_can_not(autojump_clock: MockClock, migration: Migration, kind: str) -> None:
+async def test_one_snapshot_serves_where_a_sweep_can_not(
+    autojump_clock: MockClock, migration: Migration, kind: str
+) -> None:
     table = filled(17, unique=kind != "no unique index")
     table.sweepable = kind != "view"
     given = spec(created_at=None if kind == "no created_at" else "created_at")
@@ -270,7 +313,9 @@ async def test_one_snapshot_serves_where_a_sweep_can_not(autojump_clock: MockClo
         assert set(planned(journal)) == source.in_scope(given, CUTOFF_US)
 
 
-async def test_a_source_without_created_at_is_in_key_order_and_closed_after_its_one_pass(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_a_source_without_created_at_is_in_key_order_and_closed_after_its_one_pass(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     given = spec(created_at=None)
     source = source_of(filled(7))
     with migration.journal() as journal:
@@ -281,7 +326,9 @@ async def test_a_source_without_created_at_is_in_key_order_and_closed_after_its_
     assert source.statements.count("snapshot") == 1
 
 
-async def test_keys_that_repeat_in_a_snapshot_are_refused_and_nothing_is_planned(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_keys_that_repeat_in_a_snapshot_are_refused_and_nothing_is_planned(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(4, unique=False)
     table.insert("k001", 1)
     with migration.journal() as journal:
@@ -292,7 +339,9 @@ async def test_keys_that_repeat_in_a_snapshot_are_refused_and_nothing_is_planned
     assert not stage_path(migration.path).exists()
 
 
-async def test_keys_that_are_null_are_refused_and_nothing_is_planned(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_keys_that_are_null_are_refused_and_nothing_is_planned(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(8)
     table.insert(None, 1)
     with migration.journal() as journal:
@@ -329,7 +378,9 @@ async def test_a_lost_snapshot_is_taken_anew(autojump_clock: MockClock, migratio
     assert source.statements.count("snapshot") == 3
 
 
-async def test_snapshots_that_are_always_lost_end_with_unreachable(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_snapshots_that_are_always_lost_end_with_unreachable(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(3)
     table.sweepable = False
     source = source_of(table)
@@ -347,7 +398,9 @@ def moved_ahead(table: FakeTable) -> None:
     table.update("k005", to_front=True)
 
 
-async def test_the_closing_pass_finds_what_the_sweep_missed_and_only_that(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_the_closing_pass_finds_what_the_sweep_missed_and_only_that(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(6)
     source = source_of(table, at=2, hook=lambda: moved_ahead(table))
     with migration.journal() as journal:
@@ -359,7 +412,9 @@ async def test_the_closing_pass_finds_what_the_sweep_missed_and_only_that(autoju
         assert journal.sources["t"].proven
 
 
-async def test_a_closing_pass_that_adds_nothing_seals_an_empty_segment(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_a_closing_pass_that_adds_nothing_seals_an_empty_segment(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     source = source_of(filled(6))
     with migration.journal() as journal:
         await planner(journal, source).plan([spec()])
@@ -369,7 +424,9 @@ async def test_a_closing_pass_that_adds_nothing_seals_an_empty_segment(autojump_
         assert journal.complete(now_us=9)
 
 
-async def test_the_closing_snapshot_waits_for_a_transaction_from_before_the_cutoff(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_the_closing_snapshot_waits_for_a_transaction_from_before_the_cutoff(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(4)
     source = source_of(table)
     late = source.begin("t", started_us=CUTOFF_US - 1)
@@ -389,7 +446,9 @@ async def test_the_closing_snapshot_waits_for_a_transaction_from_before_the_cuto
     assert "pid 1" in waits[0]
 
 
-async def test_a_transaction_begun_after_the_cutoff_holds_nothing_up(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_a_transaction_begun_after_the_cutoff_holds_nothing_up(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     source = source_of(filled(4))
     source.begin("t", started_us=CUTOFF_US)
     with migration.journal() as journal:
@@ -398,7 +457,9 @@ async def test_a_transaction_begun_after_the_cutoff_holds_nothing_up(autojump_cl
         assert journal.sources["t"].proven
 
 
-async def test_prepared_transactions_are_waited_for_but_not_those_that_come_later(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_prepared_transactions_are_waited_for_but_not_those_that_come_later(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     source = source_of(filled(4))
     old = source.begin("t", started_us=CUTOFF_US - 1)
     old.insert("prepared", 7)
@@ -431,7 +492,9 @@ async def test_without_sight_of_other_sessions_it_waits_for_late_grace_and_close
     assert "late_grace" in (record.closing_proof or "")
 
 
-async def test_a_vanished_key_that_is_there_again_is_planned_again(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_a_vanished_key_that_is_there_again_is_planned_again(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     source = source_of(filled(4))
     with migration.journal() as journal:
         await planner(journal, source).plan([spec()])
@@ -441,7 +504,9 @@ async def test_a_vanished_key_that_is_there_again_is_planned_again(autojump_cloc
         assert journal.complete(now_us=9)
 
 
-async def test_a_key_whose_size_differs_from_what_was_copied_is_planned_again(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_a_key_whose_size_differs_from_what_was_copied_is_planned_again(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(4)
     source = source_of(table)
     with migration.journal() as journal:
@@ -463,7 +528,9 @@ async def test_closing_a_closed_source_asks_nothing(autojump_clock: MockClock, m
         assert len(source.statements) == asked
 
 
-async def test_reconcile_looks_again_at_a_closed_source_and_closes_it_anew(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_reconcile_looks_again_at_a_closed_source_and_closes_it_anew(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(4)
     source = source_of(table)
     with migration.journal() as journal:
@@ -476,7 +543,9 @@ async def test_reconcile_looks_again_at_a_closed_source_and_closes_it_anew(autoj
         assert journal.sources["t"].closed
 
 
-async def test_reconcile_of_a_source_without_created_at_takes_another_snapshot(autojump_clock: MockClock, migration: Migration) -> None:
+async def test_reconcile_of_a_source_without_created_at_takes_another_snapshot(
+    autojump_clock: MockClock, migration: Migration
+) -> None:
     table = filled(4)
     given: SourceConfig = spec(created_at=None)
     with migration.journal() as journal:

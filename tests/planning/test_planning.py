@@ -166,7 +166,16 @@ def spec(**settings: object) -> SourceConfig:
 def test_undecided_nulls_are_refused_with_count_key_and_both_choices() -> None:
     with pytest.raises(SourceUnfitError) as refused:
         refuse_undecided_nulls(spec(), Exclusions(null_created_at=3, null_value=4))
-    for word in ("3 rows", "null_created_at", '"include"', "4 rows", "data", "null_value", '"exclude"', '"empty"'):
+    for word in (
+        "3 rows",
+        "null_created_at",
+        '"include"',
+        "4 rows",
+        "data",
+        "null_value",
+        '"exclude"',
+        '"empty"',
+    ):
         assert word in refused.value.problem
 
 

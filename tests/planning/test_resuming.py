@@ -137,7 +137,9 @@ def dying(source: FakeSource, name: str, nth: int) -> Callable[[str], None]:
     return on_statement
 
 
-async def test_a_sweep_goes_on_behind_the_last_range_it_kept(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_sweep_goes_on_behind_the_last_range_it_kept(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
     migration = Migration(tmp_path / "journal.db", sources=SPECS)
     source = FakeSource(tables(), server_clock)
     source.on_statement = dying(source, "sweep_range", 6)
@@ -210,7 +212,9 @@ async def test_a_lost_stage_costs_another_scan_and_no_key_is_planned_twice(
         stage.write_bytes(b"garbage" * 2000 if damage == "garbage" else b"")
     with migration.journal() as journal:
         await planner(journal, source).plan([spec()])
-        assert sorted(key.row_key for key in drive(journal, "t")) == sorted(source.in_scope(spec(), CUTOFF_US))
+        assert sorted(key.row_key for key in drive(journal, "t")) == sorted(
+            source.in_scope(spec(), CUTOFF_US)
+        )
 
 
 async def test_a_changed_rule_makes_the_stage_stale(autojump_clock: MockClock, tmp_path: Path) -> None:
@@ -227,7 +231,9 @@ async def test_a_changed_rule_makes_the_stage_stale(autojump_clock: MockClock, t
         assert journal.counts()["t"].excluded["null_value"] == 0
 
 
-async def test_a_new_journal_never_takes_the_stage_of_a_deleted_one(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_new_journal_never_takes_the_stage_of_a_deleted_one(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
     migration = Migration(tmp_path / "journal.db", sources=(spec(),))
     source = FakeSource(tables(), server_clock)
     source.on_statement = dying(source, "sweep_range", 6)
@@ -244,7 +250,9 @@ async def test_a_new_journal_never_takes_the_stage_of_a_deleted_one(autojump_clo
         assert [key.row_key for key in drive(journal, "t")] == ["only"]
 
 
-async def test_a_closing_pass_resumed_keeps_the_proof_it_began_with(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_closing_pass_resumed_keeps_the_proof_it_began_with(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
     migration = Migration(tmp_path / "journal.db", sources=(spec(),))
     source = FakeSource(tables(), server_clock, visible=False)
     with migration.journal() as journal:

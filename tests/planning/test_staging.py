@@ -49,7 +49,14 @@ def stage(journal: Path) -> Iterator[Stage]:
         yield created
 
 
-def add(stage: Stage, rows: list[StagedRow], first: int = 0, following: int | None = None, relation: int = 7, filenode: int = 70) -> None:
+def add(
+    stage: Stage,
+    rows: list[StagedRow],
+    first: int = 0,
+    following: int | None = None,
+    relation: int = 7,
+    filenode: int = 70,
+) -> None:
     stage.add(
         rows,
         relation=relation,
@@ -209,7 +216,9 @@ def test_a_directory_that_is_not_there_is_a_journal_failure(tmp_path: Path) -> N
         Stage.create(tmp_path / "missing" / "journal.db", IDENTITY, memo="")
 
 
-def test_the_stage_is_readable_by_its_owner_only_and_leaves_nothing_behind(stage: Stage, journal: Path) -> None:
+def test_the_stage_is_readable_by_its_owner_only_and_leaves_nothing_behind(
+    stage: Stage, journal: Path
+) -> None:
     add(stage, [("a", 1, 1)])
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in journal.parent.iterdir()}
     assert set(modes.values()) == {0o600}
@@ -247,7 +256,10 @@ LAYOUTS = st.builds(
 TRICKY = st.text(st.sampled_from('./\\a"é\n\x01\x7f\x85*[]'), max_size=8)
 
 
-@given(layout=LAYOUTS, keys=st.lists(st.one_of(TRICKY, TRICKY.map(lambda key: key + "é" * 511)), max_size=12, unique=True))
+@given(
+    layout=LAYOUTS,
+    keys=st.lists(st.one_of(TRICKY, TRICKY.map(lambda key: key + "é" * 511)), max_size=12, unique=True),
+)
 @settings(max_examples=60)
 def test_every_unusable_key_is_among_the_suspects(
     layout: Layout, keys: list[str], tmp_path_factory: pytest.TempPathFactory
@@ -255,7 +267,9 @@ def test_every_unusable_key_is_among_the_suspects(
     with closing(Stage.create(tmp_path_factory.mktemp("stage") / "j", IDENTITY, memo="")) as stage:
         add(stage, [(key, 0, 0) for key in keys])
         stage.sort()
-        suspects = {key for _, key in stage.suspects(longer_than=suspect_row_keys_longer_than(layout), after=0)}
+        suspects = {
+            key for _, key in stage.suspects(longer_than=suspect_row_keys_longer_than(layout), after=0)
+        }
     assert {key for key in keys if unusable_reason(object_key(layout, key))} <= suspects
 
 
