@@ -23,7 +23,10 @@ CUTOFF_US = 1_768_404_645_123_456
 HOUR_US = 3_600_000_000
 HOSTILE_KEY = "evil\x1b[2J\nkey\u202e\\"
 OWNER = Owner(4712, "db1", NOW_US - HOUR_US)
-UNCLOSED = ("rows without created_at are not covered", "rows that appear until the source is closed are not covered")
+UNCLOSED = (
+    "rows without created_at are not covered",
+    "rows that appear until the source is closed are not covered",
+)
 RUNNING_COUNTS = SourceCounts(
     planned_rows=10_000_000,
     planned_bytes=43_056_431_923,
@@ -42,7 +45,11 @@ RUNNING_COUNTS = SourceCounts(
     unusable=2,
 )
 DONE_COUNTS = SourceCounts(
-    planned_rows=20_000, planned_bytes=81_920_000, stored=20_000, stored_bytes=81_920_000, settled_bytes=81_920_000
+    planned_rows=20_000,
+    planned_bytes=81_920_000,
+    stored=20_000,
+    stored_bytes=81_920_000,
+    settled_bytes=81_920_000,
 )
 
 
@@ -71,7 +78,10 @@ def closed(name, counts=DONE_COUNTS, **changed):
         counts,
         **{
             "checkpoint": Checkpoint(
-                Position(CUTOFF_US - 86_400_000_001, "k"), cutoff_us=CUTOFF_US - 86_400_000_000, complete=True, notes=("rows without created_at are not covered",)
+                Position(CUTOFF_US - 86_400_000_001, "k"),
+                cutoff_us=CUTOFF_US - 86_400_000_000,
+                complete=True,
+                notes=("rows without created_at are not covered",),
             ),
             "closed": True,
             "proven": True,
@@ -111,9 +121,16 @@ def running():
         unusable_example="a//\x07b",
         parked=(
             ParkedStatus("foreign_object", 2, HOSTILE_KEY, "another object is under 'cas/evil': MD5 differs"),
-            ParkedStatus("metadata_too_large", 1, "żółć/日本語/" + "k" * 120, "metadata takes 2100 bytes, S3 takes 2048"),
+            ParkedStatus(
+                "metadata_too_large",
+                1,
+                "żółć/日本語/" + "k" * 120,
+                "metadata takes 2100 bytes, S3 takes 2048",
+            ),
         ),
-        failures=(FailureStatus("PUT", "server", 1_204, "ab12cd", NOW_US - 60_000_000, "500 Internal Error"),),
+        failures=(
+            FailureStatus("PUT", "server", 1_204, "ab12cd", NOW_US - 60_000_000, "500 Internal Error"),
+        ),
         probe={"bucket": "blobs", "conditional": "ignored", "deletable": True, "key": "cas/.backfill-probe"},
     )
     snapshots = source(
@@ -181,10 +198,17 @@ def caches_with_parked():
         ),
         closed=True,
         closing_proof="late_grace waited for; pg_stat_activity is not readable",
-        parked=(ParkedStatus("foreign_object", 1, "ab12", "another object is under 'ab12': 3 bytes, the row has 5"),),
+        parked=(
+            ParkedStatus(
+                "foreign_object", 1, "ab12", "another object is under 'ab12': 3 bytes, the row has 5"
+            ),
+        ),
     )
     return status(
-        MigrationState.COMPLETE_WITH_PARKED, *sources, session=ended("ended with 1 parked keys", 3), owner=None
+        MigrationState.COMPLETE_WITH_PARKED,
+        *sources,
+        session=ended("ended with 1 parked keys", 3),
+        owner=None,
     )
 
 

@@ -19,7 +19,9 @@ def eventful_journal(path):
 
     Source "cas" holds ordinals 1 to 6: stored, parked (the hostile key), vanished, recovered, present, released.
     """
-    journal = Journal.create(path, name="layer-cache", cutoff_us=None, order=Order.NEWEST_FIRST, now_us=CREATED_US)
+    journal = Journal.create(
+        path, name="layer-cache", cutoff_us=None, order=Order.NEWEST_FIRST, now_us=CREATED_US
+    )
     at = CREATED_US
 
     def now():
@@ -27,7 +29,9 @@ def eventful_journal(path):
         at += 1_000_000
         return at
 
-    journal.start_session(now_us=now(), facts={"pid": 4711, "host": "db1", "version": "0.1.0", "user": "backfill"})
+    journal.start_session(
+        now_us=now(), facts={"pid": 4711, "host": "db1", "version": "0.1.0", "user": "backfill"}
+    )
     journal.set_cutoff(CUTOFF_US, now_us=now())
     journal.note(Kind.SERVER_RECORDED, {"system_identifier": "7", "timeline": 1}, now_us=now())
     cas = journal.add_source(
@@ -43,7 +47,9 @@ def eventful_journal(path):
     journal.begin_pass(cas, kind="sweep", now_us=now())
     keys = ["a-stored", HOSTILE_KEY, "c-vanished", "d-recovered", "żółć-present", "f-released"]
     journal.seal_chunk(
-        cas, [(key, CUTOFF_US - 1_000_000 * (i + 1), 100 * i, None) for i, key in enumerate(keys)], now_us=now()
+        cas,
+        [(key, CUTOFF_US - 1_000_000 * (i + 1), 100 * i, None) for i, key in enumerate(keys)],
+        now_us=now(),
     )
     journal.seal_segment(
         cas, excluded={"newer_than_cutoff": 12, "where": 3}, unusable=1, unusable_example="//x", now_us=now()
@@ -66,7 +72,8 @@ def eventful_journal(path):
     journal.recover(now_us=now())
     journal.claim(cas, limit=6, window=100, now_us=now())
     journal.record(
-        [Settled(4, Outcome.RECOVERED, 300, MD5, "etag-2", "v1"), Settled(5, Outcome.PRESENT, 400, MD5)], now_us=now()
+        [Settled(4, Outcome.RECOVERED, 300, MD5, "etag-2", "v1"), Settled(5, Outcome.PRESENT, 400, MD5)],
+        now_us=now(),
     )
     journal.release([6], now_us=now())
     journal.requeue(source=cas, who="alice", now_us=now())

@@ -40,5 +40,9 @@ def test_json_holds_the_key_as_it_is_and_every_plan_of_it(histories):
     assert document["schema_version"] == 1
     first, second = document["plans"]
     assert (first["ordinal"], first["superseded_by"], second["ordinal"], second["supersedes"]) == (1, 7, 7, 1)
-    assert [event["kind"] for event in second["events"]] == ["chunk_sealed", "keys_claimed", "outcomes_recorded"]
+    assert [event["kind"] for event in second["events"]] == [
+        "chunk_sealed",
+        "keys_claimed",
+        "outcomes_recorded",
+    ]
     assert explain_json(HOSTILE_KEY, histories[HOSTILE_KEY])["key"] == HOSTILE_KEY

@@ -20,7 +20,9 @@ CUTOFF_US = 1_768_404_645_123_456
 SAFE = Checkpoint(Position(CUTOFF_US - 1, "k"), cutoff_us=CUTOFF_US)
 
 
-def source(name="cas", *, settled=0, planned=10_000, checkpoint=SAFE, is_planned=True, scanned=None, **counts):
+def source(
+    name="cas", *, settled=0, planned=10_000, checkpoint=SAFE, is_planned=True, scanned=None, **counts
+):
     return SourceProgress(
         name,
         SourceCounts(
@@ -84,7 +86,9 @@ def test_an_empty_source_is_nothing_to_do_rather_than_zero_percent():
 
 
 def test_the_total_sums_all_sources_and_has_no_checkpoint():
-    _, readings = readings_after(60.0, source("a", settled=100, in_flight=1), source("b", settled=300, in_flight=2))
+    _, readings = readings_after(
+        60.0, source("a", settled=100, in_flight=1), source("b", settled=300, in_flight=2)
+    )
     assert [reading.name for reading in readings] == ["a", "b", TOTAL]
     assert progress_line(readings[-1]).startswith("total 2.0 % · 6.7 obj/s · 6.66 MiB/s · ETA ")
     assert progress_line(readings[-1]).endswith("parked 0 · in flight 3")
@@ -114,7 +118,9 @@ def test_the_final_line_states_outcome_every_count_bytes_duration_and_exit_code(
 def test_bars_never_exceed_the_terminal(width, height):
     sources = [
         source(name, settled=number * 300, in_flight=64, parked=number)
-        for number, name in enumerate(["cas", "日本語" * 12, "evil\x1b[2J\nname", *(f"source_{i}" for i in range(12))])
+        for number, name in enumerate(
+            ["cas", "日本語" * 12, "evil\x1b[2J\nname", *(f"source_{i}" for i in range(12))]
+        )
     ]
     progress, readings = readings_after(90.0, *sources)
     lines = bar_lines(progress, readings, width=width, height=height)
@@ -126,7 +132,9 @@ def test_bars_never_exceed_the_terminal(width, height):
 def test_bars_at_80_columns_show_pace_parked_and_the_whole_checkpoint():
     held = Checkpoint(SAFE.position, cutoff_us=CUTOFF_US, held_by_parked=3)
     progress, readings = readings_after(
-        60.0, source("workspace_snapshot", settled=4120, in_flight=64, parked=3, checkpoint=held), state="running"
+        60.0,
+        source("workspace_snapshot", settled=4120, in_flight=64, parked=3, checkpoint=held),
+        state="running",
     )
     assert bar_lines(progress, readings, width=80, height=24) == [
         "workspace_snapshot  ━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌  41.2 %  69 obj/s  68.6 MiB/s  ETA 1m25s",

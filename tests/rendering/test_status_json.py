@@ -40,7 +40,9 @@ def test_times_spans_and_sizes_are_integers_or_null(name):
 def test_every_field_is_documented():
     told = status_json.__doc__
     found = {
-        key for path, key, _ in fields(document("running")) if not re.search(r"\.(identity|facts|excluded|probe)$", path)
+        key
+        for path, key, _ in fields(document("running"))
+        if not re.search(r"\.(identity|facts|excluded|probe)$", path)
     }
     assert [key for key in sorted(found) if f"`{key}`" not in told] == []
 

@@ -29,7 +29,14 @@ def test_sizes_are_iec_and_never_rounded_up(number, text):
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0"), (99_999, "99,999"), (100_000, "100k"), (999_999, "999k"), (1_239_999, "1.23M"), (10**10, "10.0G")],
+    [
+        (0, "0"),
+        (99_999, "99,999"),
+        (100_000, "100k"),
+        (999_999, "999k"),
+        (1_239_999, "1.23M"),
+        (10**10, "10.0G"),
+    ],
 )
 def test_short_counts_are_exact_while_small_and_never_rounded_up(number, text):
     assert units.short_count(number) == text
@@ -42,7 +49,13 @@ def test_a_short_count_fits_its_column(number):
 
 @pytest.mark.parametrize(
     ("part", "whole", "text"),
-    [(0, 0, "-"), (0, 10, "0.0 %"), (412, 1000, "41.2 %"), (9_999_999, 10_000_000, "99.9 %"), (7, 7, "100.0 %")],
+    [
+        (0, 0, "-"),
+        (0, 10, "0.0 %"),
+        (412, 1000, "41.2 %"),
+        (9_999_999, 10_000_000, "99.9 %"),
+        (7, 7, "100.0 %"),
+    ],
 )
 def test_percent_reaches_100_only_when_all_is_done(part, whole, text):
     assert units.percent(part, whole) == text
@@ -123,7 +136,9 @@ def test_foreign_text_cannot_drive_the_terminal(text, visible):
 @given(st.text(), st.text())
 def test_different_texts_never_look_the_same(one, other):
     assert (units.shown(one) == units.shown(other)) == (one == other)
-    assert all(unicodedata.category(character) not in {"Cc", "Cf", "Zl", "Zp"} for character in units.shown(one))
+    assert all(
+        unicodedata.category(character) not in {"Cc", "Cf", "Zl", "Zp"} for character in units.shown(one)
+    )
 
 
 @given(st.text().map(units.shown), st.integers(0, 40))
