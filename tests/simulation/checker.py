@@ -50,8 +50,14 @@ def _check_object(simulation: Simulation, spec: SourceConfig, row_key: str, foun
         return
     md5 = hashlib.md5(stored.body).hexdigest()
     told = f"{who} is {STATES[found.code]} with MD5 {found.md5}, {found.size} bytes"
-    ensure((md5, len(stored.body)) == (found.md5, found.size), f"{told}; the object has {md5}, {len(stored.body)}")
-    ensure(stored.body in simulation.history.values(spec.name, row_key), f"{told}: a value that the row never had")
+    ensure(
+        (md5, len(stored.body)) == (found.md5, found.size),
+        f"{told}; the object has {md5}, {len(stored.body)}",
+    )
+    ensure(
+        stored.body in simulation.history.values(spec.name, row_key),
+        f"{told}: a value that the row never had",
+    )
     ours = "backfill-migration" in stored.metadata
     ensure(ours is (found.code != "P"), f"{told}, and the object is {'ours' if ours else 'foreign'}")
     if ours:
@@ -85,7 +91,9 @@ def checkpoints(simulation: Simulation, journal: Journal) -> None:
         position: Planned | None = None
         unsettled: list[Planned] = []
         by_place = sorted(keys[observer.source_ids[name]])
-        stop = min((place for place, ordinal in by_place if observer.state[ordinal] != "settled"), default=None)
+        stop = min(
+            (place for place, ordinal in by_place if observer.state[ordinal] != "settled"), default=None
+        )
         for place, ordinal in by_place:
             if stop is None or place < stop:
                 position = observer.plan[ordinal]
@@ -98,7 +106,9 @@ def checkpoints(simulation: Simulation, journal: Journal) -> None:
         if found.cutoff_us is not None:
             simulation.reached["checkpoint with cutoff"] += 1
             missed = [at for at in dated if at >= found.cutoff_us]
-            ensure(not missed, f"the ancestor's rule from {found.cutoff_us} misses unsettled keys of {missed}")
+            ensure(
+                not missed, f"the ancestor's rule from {found.cutoff_us} misses unsettled keys of {missed}"
+            )
         if found.floor_us is not None:
             simulation.reached["checkpoint with floor"] += 1
             missed = [at for at in dated if at <= found.floor_us]
@@ -122,9 +132,13 @@ def on_disk(simulation: Simulation, connection: sqlite3.Connection) -> None:
     observer = simulation.observer
     if not observer.events:
         return
-    rows = connection.execute("SELECT seq, ts, kind, version, source, data, chain FROM event ORDER BY seq").fetchall()
+    rows = connection.execute(
+        "SELECT seq, ts, kind, version, source, data, chain FROM event ORDER BY seq"
+    ).fetchall()
     ensure(rows == observer.events, f"{len(rows)} events on disk, {len(observer.events)} were committed")
-    plan = connection.execute("SELECT ordinal, row_key, created_at, size, supersedes FROM plan ORDER BY ordinal")
+    plan = connection.execute(
+        "SELECT ordinal, row_key, created_at, size, supersedes FROM plan ORDER BY ordinal"
+    )
     expected = [(ordinal, *planned[1:]) for ordinal, planned in sorted(observer.plan.items())]
     ensure(plan.fetchall() == expected, "the plan on disk differs from what was sealed")
     _check_projections(connection, observer)
@@ -154,7 +168,11 @@ def _check_projections(connection: sqlite3.Connection, observer: Observer) -> No
     for source, planned, *settled in connection.execute(
         "SELECT source, planned_rows, stored, recovered, present, skipped, vanished FROM tally"
     ):
-        found = [observer.outcome[o].code for o, p in observer.plan.items() if p.source == source and o in observer.outcome]
+        found = [
+            observer.outcome[o].code
+            for o, p in observer.plan.items()
+            if p.source == source and o in observer.outcome
+        ]
         ensure(planned == sum(p.source == source for p in observer.plan.values()), "planned_rows")
         ensure(settled == [found.count(code) for code in "SRPKV"], "table tally")
 
@@ -166,7 +184,9 @@ def final(simulation: Simulation) -> None:
     for (source, row_key), ordinal in newest.items():
         if observer.state[ordinal] == "settled":
             spec = _spec_of(simulation, source)
-            _check_object(simulation, spec, row_key, observer.outcome[ordinal], f"at the end, ordinal {ordinal}")
+            _check_object(
+                simulation, spec, row_key, observer.outcome[ordinal], f"at the end, ordinal {ordinal}"
+            )
     for spec in simulation.world.config.sources:
         _check_nothing_lost(simulation, spec, newest)
     _check_bucket(simulation)
@@ -181,7 +201,9 @@ def final(simulation: Simulation) -> None:
     simulation.reached.update({f"event {kind}": count for kind, count in observer.kinds.items()})
     simulation.reached.update({f"parked {failure}": count for failure, count in observer.parks.items()})
     budget = simulation.world.config.upload.max_in_flight
-    large = [ordinal for ordinal, found in observer.outcome.items() if found.code in "SR" and found.size > budget]
+    large = [
+        ordinal for ordinal, found in observer.outcome.items() if found.code in "SR" and found.size > budget
+    ]
     simulation.reached["value beyond the budget"] += len(large)
     simulation.reached["keys beyond one claim"] += observer.kinds["keys_claimed"] > len(observer.source_ids)
 
@@ -247,7 +269,9 @@ def _check_bucket(simulation: Simulation) -> None:
             replaces = world.config.s3.existing == "overwrite" or (spec.bucket, key) not in expected
             if value is not None and row.key in scope and "//" not in key and replaces:
                 expected[spec.bucket, key] = value
-    differing = {place for place in expected.keys() | objects.keys() if expected.get(place) != objects.get(place)}
+    differing = {
+        place for place in expected.keys() | objects.keys() if expected.get(place) != objects.get(place)
+    }
     ensure(not differing, f"objects differ from a run without faults: {sorted(differing)[:5]}")
 
 

@@ -54,7 +54,9 @@ class History:
         """Return every value that the row has had since that moment."""
         known = self._was.get((source, key), [])
         ends = [was.since for was in known[1:]] + [float("inf")]
-        return {was.value for was, end in zip(known, ends, strict=True) if was.value is not None and end > since}
+        return {
+            was.value for was, end in zip(known, ends, strict=True) if was.value is not None and end > since
+        }
 
     def was_absent(self, source: str, key: str, *, since: float = -1.0) -> bool:
         known = self._was.get((source, key), [])
@@ -84,7 +86,9 @@ class History:
         spec = self._any_spec()
         table = self._world.tables[spec.table_name]
         keys = [version.key for version in table.versions()]
-        kind = self._rng.choice(["insert", "update", "update", "update_same_length", "delete", "move", "rewrite", "reinsert"])
+        kind = self._rng.choice(
+            ["insert", "update", "update", "update_same_length", "delete", "move", "rewrite", "reinsert"]
+        )
         late = [transaction for _, transaction in self.late if not transaction.ended]
         if late and self._rng.random() < 0.4:
             return self._change_late()

@@ -15,7 +15,9 @@ class MeasuredUploader(Uploader):
 
     source: Any
 
-    async def copy(self, ordinal: int, destination: Destination, key: str, row: FetchedRow) -> Settled | Parked:
+    async def copy(
+        self, ordinal: int, destination: Destination, key: str, row: FetchedRow
+    ) -> Settled | Parked:
         try:
             return await super().copy(ordinal, destination, key, row)
         finally:

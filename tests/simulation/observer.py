@@ -98,7 +98,9 @@ class Observer:
             seq, ts, kind, version, source, text, chain = row
             ensure(seq == len(self.events) + 1, f"event {seq} after event {len(self.events)}")
             before = self.events[-1][6] if self.events else bytes(32)
-            ensure(chain == _link(before, seq, ts, kind, version, source, text), f"chain breaks at event {seq}")
+            ensure(
+                chain == _link(before, seq, ts, kind, version, source, text), f"chain breaks at event {seq}"
+            )
             self.events.append(row)
             self.kinds[kind] += 1
             self._fold(connection, seq, kind, source, json.loads(text))
@@ -106,7 +108,9 @@ class Observer:
 
     def _bounds(self) -> None:
         self.in_flight_max = max(self.in_flight_max, len(self.in_flight))
-        ensure(len(self.in_flight) <= self.window, f"{len(self.in_flight)} keys in flight, window {self.window}")
+        ensure(
+            len(self.in_flight) <= self.window, f"{len(self.in_flight)} keys in flight, window {self.window}"
+        )
         alone = [ordinal for ordinal in self.in_flight if self.recoveries[ordinal] >= 3]
         ensure(not alone or len(self.in_flight) == 1, f"suspects {alone} in flight with others")
         self.suspects_alone = len(alone)
@@ -140,8 +144,14 @@ class Observer:
                 self.segments[data["segment"]].state = "abandoned"
             case "keys_claimed":
                 segment = self.segments[data["segment"]]
-                ensure(segment.source == source and segment.state != "open", f"event {seq} claims of an open pass")
-                ensure(segment.frontier == data["lo"] and data["hi"] <= (segment.hi or 0), f"event {seq}: frontier")
+                ensure(
+                    segment.source == source and segment.state != "open",
+                    f"event {seq} claims of an open pass",
+                )
+                ensure(
+                    segment.frontier == data["lo"] and data["hi"] <= (segment.hi or 0),
+                    f"event {seq}: frontier",
+                )
                 segment.frontier = data["hi"] + 1
                 self._move(range(data["lo"], data["hi"] + 1), "planned", "in_flight")
             case "keys_reclaimed":
@@ -157,7 +167,10 @@ class Observer:
                 ensure(data["ordinal"] in self.in_flight, f"event {seq}: an attempt of a key not in flight")
             case "key_parked":
                 died = data["failure"] == "process_died"
-                ensure(not died or self.recoveries[data["ordinal"]] == 3, f"event {seq}: parked too early or late")
+                ensure(
+                    not died or self.recoveries[data["ordinal"]] == 3,
+                    f"event {seq}: parked too early or late",
+                )
                 ensure(data["message"], f"event {seq}: parked without a reason")
                 self._move([data["ordinal"]], "in_flight", "parked")
                 self.stragglers.add(data["ordinal"])
@@ -177,7 +190,9 @@ class Observer:
                     del self.parked_as[ordinal]
                 self.completed = False
             case "migration_completed":
-                ensure(not self.unsettled, f"event {seq}: completed with {len(self.unsettled)} keys unsettled")
+                ensure(
+                    not self.unsettled, f"event {seq}: completed with {len(self.unsettled)} keys unsettled"
+                )
 
     def _chunk(self, connection: sqlite3.Connection, source: int, data: Any) -> None:
         lo, hi = data["lo"], data["lo"] + data["n"] - 1

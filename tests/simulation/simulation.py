@@ -79,7 +79,11 @@ class Simulation:
         self._death: tuple[str, int] | None = None
         self._clock_offset_us = 0
         self.stormy_commits = 0
-        keys = [object_key(spec, row.key) for spec in self.world.config.sources for row in self.world.rows[spec.name]]
+        keys = [
+            object_key(spec, row.key)
+            for spec in self.world.config.sources
+            for row in self.world.rows[spec.name]
+        ]
         self._poison = self._rng.choice(keys) if keys and self.world.weather.poison else None
         self.violations: list[Violation] = []
         self.disk = Disk(self.world.config.migration.journal)
@@ -198,7 +202,9 @@ class Simulation:
         self.stormy_commits = self.commits
         self._death = None
         self.history.end_late_transactions()
-        upload = self.world.config.upload.model_copy(update={"max_failures": type(self.world.config.upload.max_failures)(count=1000)})
+        upload = self.world.config.upload.model_copy(
+            update={"max_failures": type(self.world.config.upload.max_failures)(count=1000)}
+        )
         self.world.config = self.world.config.model_copy(update={"upload": upload})
         requeue = True
         for _ in range(CALM_SESSIONS_MAX):
@@ -219,7 +225,10 @@ class Simulation:
         if self.stormy and self._crashes_left and self._rng.random() < 0.75:
             self._crashes_left -= 1
             kind = self._rng.choice(["before commit", "after commit", "step", "answer"])
-            self._death = (kind, self._rng.choice([1, 3, self._rng.randint(1, 40), self._rng.randint(1, 200)]))
+            self._death = (
+                kind,
+                self._rng.choice([1, 3, self._rng.randint(1, 40), self._rng.randint(1, 200)]),
+            )
         outcome: ExitCode | None = None
         how = "died"
         seconds = CALM_SECONDS_MAX * 4 if self.stormy else CALM_SECONDS_MAX + 1

@@ -31,7 +31,12 @@ def small_world(directory) -> World:
     sources = tuple(
         drawn.config.sources[0].model_copy(
             update={
-                **{"name": f"s{number}", "table_name": f"t{number}", "prefix": f"p{number}/", "bucket": "bucket"},
+                **{
+                    "name": f"s{number}",
+                    "table_name": f"t{number}",
+                    "prefix": f"p{number}/",
+                    "bucket": "bucket",
+                },
                 **{"key": ("id",), "created_at": "created_at", "where": None, "layout": "flat"},
                 **{"null_created_at": "include", "null_value": "empty"},
             }
@@ -40,13 +45,22 @@ def small_world(directory) -> World:
     )
     rows = {
         spec.name: [
-            Row(f"k{number}", None if number == 5 else 1_699_999_000_000_000 + number // 2, b"" if number == 3 else b"%d" % number * 9)
+            Row(
+                f"k{number}",
+                None if number == 5 else 1_699_999_000_000_000 + number // 2,
+                b"" if number == 3 else b"%d" % number * 9,
+            )
             for number in range(6)
         ]
         for spec in sources
     }
     upload = drawn.config.upload.model_copy(
-        update={"concurrency": 2, "max_attempts": 3, "key_batch_size": 3, "max_failures": MaxFailures(count=100)}
+        update={
+            "concurrency": 2,
+            "max_attempts": 3,
+            "key_batch_size": 3,
+            "max_failures": MaxFailures(count=100),
+        }
     )
     s3 = drawn.config.s3.model_copy(update={"existing": "compare", "sse": None})
     tables = {}
@@ -84,7 +98,11 @@ def test_crash_at_every_commit(part, tmp_path):
     for commit in range(1 + part, commits + 1, PARTS):
         for when in ("before", "after"):
             for again in (None, *RECOVERING):
-                deaths = [(when, commit)] + ([("before", commit + again), ("after", commit + again)][again % 2 : again % 2 + 1] if again else [])
+                deaths = [(when, commit)] + (
+                    [("before", commit + again), ("after", commit + again)][again % 2 : again % 2 + 1]
+                    if again
+                    else []
+                )
                 name = "-".join(f"{how}-{number}" for how, number in deaths)
                 simulation = simulated(tmp_path / name, *deaths)
                 assert simulation.objects == whole.objects, name

@@ -16,7 +16,16 @@ from tests.simulation.worlds import make_world
 EXPECTED = (
     *("outcome stored", "outcome recovered", "outcome present", "outcome skipped", "outcome vanished"),
     *("death before commit", "death after commit", "death step", "death answer", "death by poison"),
-    *("s3 storm", "s3 500", "s3 409", "s3 403", "s3 lost response", "s3 dropped request", "s3 slow", "s3 late"),
+    *(
+        "s3 storm",
+        "s3 500",
+        "s3 409",
+        "s3 403",
+        "s3 lost response",
+        "s3 dropped request",
+        "s3 slow",
+        "s3 late",
+    ),
     *("s3 truncated answer", "s3 garbage", "s3 flipped bit", "s3 rot"),
     *("FETCH timeout", "FETCH connection", "FETCH server", "SCAN timeout", "SCAN connection", "SCAN server"),
     *("postgres unreachable", "disk full", "stage lost", "drain", "cancel", "requeued"),
@@ -51,9 +60,13 @@ def test_migrations_survive_weather_and_deaths(seeds, all_seeds, tmp_path, tmp_p
         try:
             reached += simulate(seed, directory).reached
         except BaseException as error:
-            error.add_note(f"replay: python -m pytest tests/simulation/test_simulation.py --sim-from {seed} --sim-seeds 1 -n 0")
+            error.add_note(
+                f"replay: python -m pytest tests/simulation/test_simulation.py --sim-from {seed} --sim-seeds 1 -n 0"
+            )
             raise
-    shared = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    shared = (
+        tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    )
     done, total = _add_up(shared / "simulation.json", len(seeds), reached)
     if done == all_seeds >= 200:
         missing = [what for what in EXPECTED if not total[what]]

@@ -214,7 +214,9 @@ _ODD_NAMES = ("a b", "50%", "1+1", "naïve", "日本", "~x", "q?r=s", "semi;colo
 
 
 def _row_key(rng: Random, spec: SourceConfig, number: int) -> str:
-    name = f"{rng.choice(_ODD_NAMES)}{number}" if rng.random() < 0.1 else f"{number * 7919 % 9973:04x}-{number}"
+    name = (
+        f"{rng.choice(_ODD_NAMES)}{number}" if rng.random() < 0.1 else f"{number * 7919 % 9973:04x}-{number}"
+    )
     if len(spec.key) > 1:
         # Only characters that percent-encoding leaves alone: the rule for composite keys has tests of its own.
         return json.dumps([f"t{number % 3}", f"{number * 7919 % 9973:04x}-{number}"], separators=(",", ":"))
@@ -265,7 +267,9 @@ def _table(rng: Random, rows: list[Row]) -> FakeTable:
     table = FakeTable(relations=relations, rows_per_block=rng.randint(1, 4))
     table.sweepable = rng.random() < 0.85
     for row in rows:
-        table.insert(row.key, row.created_at, row.value, relation=rng.choice(relations), in_where=row.in_where)
+        table.insert(
+            row.key, row.created_at, row.value, relation=rng.choice(relations), in_where=row.in_where
+        )
     return table
 
 
