@@ -25,7 +25,9 @@ OTHER = "900150983cd24fb0d6963f7d28e17f72"
         (5, MD5, OTHER, Means.SIZE, f"ETag {MD5}, expected {OTHER}"),
     ],
 )
-def test_an_object_is_right_by_size_and_by_the_etag_it_was_settled_with(size, listed, etag, means, difference):
+def test_an_object_is_right_by_size_and_by_the_etag_it_was_settled_with(
+    size, listed, etag, means, difference
+):
     assert compare(ListedObject("k", size, listed), size=5, md5=MD5, etag=etag) == (means, difference)
 
 
@@ -34,7 +36,9 @@ def test_without_any_digest_on_record_only_the_size_is_compared():
 
 
 def result(**numbers):
-    found = dict.fromkeys(("checked", "by_md5", "by_size", "missing", "differing", "extra", "unsettled", "skipped"), 0)
+    found = dict.fromkeys(
+        ("checked", "by_md5", "by_size", "missing", "differing", "extra", "unsettled", "skipped"), 0
+    )
     return VerificationResult(**{**found, "extra_fails": False, "examples": (), "seconds": 1.0, **numbers})
 
 

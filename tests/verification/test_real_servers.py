@@ -26,7 +26,9 @@ SECOND_PAGE = [f"page{number:04d}" for number in range(1000)]
 
 def row_keys_for(server):
     if server.name == "rclone":
-        return [name for name in NAMES if name != "b/x"]  # its memory is a tree: no file "b" beside a folder "b"
+        return [
+            name for name in NAMES if name != "b/x"
+        ]  # its memory is a tree: no file "b" beside a folder "b"
     return NAMES if server.name == "moto" else NAMES + SECOND_PAGE
 
 
@@ -54,7 +56,9 @@ async def bucket(server):
 
 async def put(bucket, name, key, body):
     digest = hashlib.md5(body, usedforsecurity=False).digest()
-    await bucket.put(name, key, body, md5=digest, headers={"content-type": "text/plain"}, condition=UNCONDITIONAL)
+    await bucket.put(
+        name, key, body, md5=digest, headers={"content-type": "text/plain"}, condition=UNCONDITIONAL
+    )
 
 
 async def verified(journal, bucket, name, layout):

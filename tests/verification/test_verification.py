@@ -47,7 +47,9 @@ def logged(journal):
 
 @settings(max_examples=30, deadline=None)
 @given(
-    keys=st.dictionaries(row_keys, st.tuples(st.sampled_from(STATES), st.sampled_from(["ok", "gone", "size", "md5"]))),
+    keys=st.dictionaries(
+        row_keys, st.tuples(st.sampled_from(STATES), st.sampled_from(["ok", "gone", "size", "md5"]))
+    ),
     others=st.dictionaries(row_keys, st.sampled_from(["stored", "parked"])),
     strays=st.sets(row_keys, max_size=5),
     page=st.integers(1, 7),
@@ -149,7 +151,9 @@ def test_an_object_that_a_changed_row_is_about_to_replace_is_unsettled_and_not_d
 
 def test_extra_objects_of_every_source_are_found(tmp_path):
     journal = write_journal(tmp_path / "journal.db", {"a": {"k": "stored"}, "b": {"kkkkkk": "stored"}})
-    bucket = bucket_of(FLAT, ["k"]) | bucket_of(LAYOUTS["b"], ["kkkkkk"]) | {"b/kkkkkk": (1, ""), "a/x": (1, "")}
+    bucket = (
+        bucket_of(FLAT, ["k"]) | bucket_of(LAYOUTS["b"], ["kkkkkk"]) | {"b/kkkkkk": (1, ""), "a/x": (1, "")}
+    )
     with journal:
         result = verify(journal, ListOnly({"blobs": bucket}), LAYOUTS)
     assert [(each.source, each.object_key) for each in result.examples] == [("a", "a/x"), ("b", "b/kkkkkk")]
@@ -214,7 +218,9 @@ def failure(kind, *, answered=True):
 
 def test_a_page_that_fails_is_asked_for_again_with_fresh_credentials_where_they_expired(tmp_path):
     journal, bucket = plain_world(tmp_path / "journal.db", 5)
-    lister = Failing({"blobs": bucket}, [failure(FailureClass.EXPIRED_CREDENTIALS), failure(FailureClass.SERVER)])
+    lister = Failing(
+        {"blobs": bucket}, [failure(FailureClass.EXPIRED_CREDENTIALS), failure(FailureClass.SERVER)]
+    )
     with journal:
         assert verify(journal, lister, {"a": FLAT}).by_md5 == 5
     assert lister.refreshed == 1

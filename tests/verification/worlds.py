@@ -38,11 +38,15 @@ def md5_of(row_key: str) -> str:
 class ListOnly:
     """A bucket whose listings come in an order of their own, a few keys a page."""
 
-    def __init__(self, objects: dict[str, dict[str, tuple[int, str]]], *, page: int = 3, seed: int = 0) -> None:
+    def __init__(
+        self, objects: dict[str, dict[str, tuple[int, str]]], *, page: int = 3, seed: int = 0
+    ) -> None:
         self.objects = objects
         self.requests = 0
         self._page = page
-        self._orders = {bucket: Random(seed).sample(sorted(keys), len(keys)) for bucket, keys in objects.items()}
+        self._orders = {
+            bucket: Random(seed).sample(sorted(keys), len(keys)) for bucket, keys in objects.items()
+        }
 
     async def list_page(self, bucket, prefix, *, token):
         await trio.lowlevel.checkpoint()
@@ -57,7 +61,9 @@ class ListOnly:
         await trio.lowlevel.checkpoint()
 
 
-def write_journal(path: Path, sources: dict[str, dict[str, str]], *, etags: dict[str, str] | None = None) -> Journal:
+def write_journal(
+    path: Path, sources: dict[str, dict[str, str]], *, etags: dict[str, str] | None = None
+) -> Journal:
     """Make a journal in which each key of each source has come to the state named; return it open.
 
     States: an outcome, "parked", "in_flight" or "waiting".
