@@ -16,7 +16,14 @@ PRODUCT = sorted([*ROOT.glob("daemon/**/*.py"), *ROOT.glob("journal/**/*.py")])
 EVERYTHING = sorted([*PRODUCT, *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LINES_MAX = 400
-SLEEPING = {"tests/transport", "tests/pipeline", "tests/simulation", "tests/rendering", "tests/planning", "tests/bucket"}
+SLEEPING = {
+    "tests/transport",
+    "tests/pipeline",
+    "tests/simulation",
+    "tests/rendering",
+    "tests/planning",
+    "tests/bucket",
+}
 """Folders whose tests run on a virtual clock; a sleep there costs nothing and is exact."""
 
 
@@ -61,12 +68,18 @@ def test_no_test_sleeps_in_real_time():
 
 
 def test_the_readme_names_every_command():
-    missing = [name for name in cli.commands if f"backfillctl {name}" not in README and f"`{name}" not in README]
+    missing = [
+        name for name in cli.commands if f"backfillctl {name}" not in README and f"`{name}" not in README
+    ]
     assert missing == []
 
 
 def test_the_readme_lists_every_exit_code():
-    listed = {int(code) for cell in re.findall(r"^\| ([\d /]+) \|", README, re.MULTILINE) for code in re.findall(r"\d+", cell)}
+    listed = {
+        int(code)
+        for cell in re.findall(r"^\| ([\d /]+) \|", README, re.MULTILINE)
+        for code in re.findall(r"\d+", cell)
+    }
     # 8 belongs to a session that a limit of its own or an operator's drain ends; there is no such command yet.
     assert listed == {int(code) for code in ExitCode} - {int(ExitCode.STOPPED)}
 
