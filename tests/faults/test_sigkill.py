@@ -44,7 +44,7 @@ SETUPS = [
     (1, [Table("alpha")]),
 ]
 """Concurrency and tables of each migration."""
-ROWS = {1: 2000, 2: 1200, 3: 900}
+ROWS = {1: 1600, 2: 1000, 3: 800}
 """Rows of each table, by the number of tables."""
 
 
