@@ -12,7 +12,7 @@ from daemon.errors import BackfillError, ExitCode
 from daemon.findings import Finding, Level, failure, ok, warning
 from daemon.rendering_units import size
 from journal.errors import JournalError
-from journal.filesystem import refuse_network_filesystem
+from journal.filesystem import is_there, refuse_network_filesystem
 from journal.reader import Reader
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check_journal(path: Path, report: Callable[[Finding], None]) -> None:
     try:
         refuse_network_filesystem(path)
         _check_directory(path.parent, report)
-        if path.exists():
+        if is_there(path):
             _check_existing(path, report)
         else:
             report(ok("journal", f"{path}: none yet, `plan` or `run` creates it"))

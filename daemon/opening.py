@@ -5,6 +5,7 @@ Nothing is written before everything has been looked at; only then is a journal 
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import socket
@@ -16,6 +17,7 @@ from typing import Any
 
 from daemon import __version__
 from daemon.config import Config, free_settings, identity
+from daemon.errors import BackfillError, ConfigError, SourceUnfitError
 from daemon.migration import Survey, TargetEnd, survey
 from daemon.operators import operator, user_name
 from daemon.reading import PostgresSource
@@ -26,7 +28,10 @@ from daemon.source import open_source
 from journal.checkpoint import Order
 from journal.errors import Difference, IdentityMismatch
 from journal.events import Kind
+from journal.filesystem import is_there
 from journal.log import Journal
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,9 @@ async def open_migration(
     """
     path = config.migration.journal
     journal: Journal | None = None
+    created = False
     try:
-        if path.exists():
+        if is_there(path):
             journal = await runtime.journal_runner(lambda: Journal.open(path, now_us=runtime.now_us()))
         async with open_source(
             config.postgres,
@@ -64,6 +70,7 @@ async def open_migration(
             surveyed = await survey(config, source, target, runtime, allow_seqscan=allow_seqscan)
             if journal is None:
                 journal = await runtime.journal_runner(lambda: _created(config, runtime.now_us()))
+                created = True
             recorder = Recorder(journal, runtime)
             await recorder.call(
                 lambda journal, now_us: check_identity(
@@ -71,9 +78,21 @@ async def open_migration(
                 )
             )
             yield Opened(recorder, source, surveyed)
+    except (BackfillError, BaseExceptionGroup) as failure:
+        # What the operator corrects now may be part of the identity that a journal would hold on to.
+        if created and journal is not None and _is_refusal(failure) and journal.discard():
+            log.info("nothing was planned: no journal is kept")
+        raise
     finally:
         if journal is not None:
             journal.close()
+
+
+def _is_refusal(failure: BaseException) -> bool:
+    """Say whether the configuration or the table is to blame, and nothing else."""
+    if isinstance(failure, BaseExceptionGroup):
+        return all(_is_refusal(one) for one in failure.exceptions)
+    return isinstance(failure, ConfigError | SourceUnfitError)
 
 
 def open_existing(config: Config, *, now_us: int) -> Journal:
@@ -123,7 +142,8 @@ def check_identity(
         IdentityMismatch: the differences.
     """
     fingerprints = {
-        spec.name: identity(config, spec, server.database, cutoff_us=journal.cutoff_us) for spec in config.sources
+        spec.name: identity(config, spec, server.database, cutoff_us=journal.cutoff_us)
+        for spec in config.sources
     }
     _refuse_differences(journal, config, fingerprints)
     before = journal.latest_note(Kind.SERVER_RECORDED)
@@ -151,12 +171,16 @@ class AnotherServer(IdentityMismatch):
         self.hint = "after a failover to a copy of the same data, give --accept-source once; else correct postgres.dsn"
 
 
-def _refuse_differences(journal: Journal, config: Config, fingerprints: Mapping[str, Mapping[str, Any]]) -> None:
+def _refuse_differences(
+    journal: Journal, config: Config, fingerprints: Mapping[str, Mapping[str, Any]]
+) -> None:
     differences = journal.differences(fingerprints)
     if journal.name != config.migration.name:
         differences.insert(0, Difference("migration", "name", journal.name, config.migration.name))
     if journal.order.value != config.migration.order.value:
-        differences.append(Difference("migration", "order", journal.order.value, config.migration.order.value))
+        differences.append(
+            Difference("migration", "order", journal.order.value, config.migration.order.value)
+        )
     if differences:
         raise IdentityMismatch(differences)
 

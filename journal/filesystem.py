@@ -1,11 +1,15 @@
-"""On which file system a journal lies; WAL's shared memory and OFD locks can't be trusted over a network."""
+"""Where a journal lies: whether there is one, and on which file system.
+
+WAL's shared memory and OFD locks can't be trusted over a network.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
-from journal.errors import JournalOnNetworkFilesystem
+from journal.errors import JournalError, JournalOnNetworkFilesystem
 
 NETWORK_FILESYSTEMS: frozenset[str] = frozenset(
     {
@@ -38,6 +42,29 @@ NETWORK_FILESYSTEMS: frozenset[str] = frozenset(
 one), where SQLite's documentation rules WAL out."""
 
 MOUNTINFO = Path("/proc/self/mountinfo")
+
+
+def is_there(path: Path) -> bool:
+    """Say whether there is a file at `path`.
+
+    Raises:
+        JournalError: this user can't know, or something else than a file is there.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise JournalError(
+            f"look for journal {path}: {(error.strerror or str(error)).lower()}",
+            "the directory must be readable and writable for the user that runs backfillctl (migration.journal)",
+        ) from error
+    if not stat.S_ISREG(mode):
+        raise JournalError(
+            f"open journal {path}: expected a file, found {'a directory' if stat.S_ISDIR(mode) else 'a special file'}",
+            "name the file itself in migration.journal or --journal",
+        )
+    return True
 
 
 def filesystem_of(path: str, mountinfo: str) -> str | None:

@@ -12,10 +12,11 @@ from journal.copy_log import CopyLog
 from journal.entries import AttemptFailed, Claim, ClaimedKey, Known, Parked, PlannedRow, Recovery, Settled
 from journal.errors import IllegalTransition, JournalCorrupt, JournalError, JournalExists, JournalMissing
 from journal.events import CHAIN_START, NOTES, VERSION, Kind, StoredEvent, decode, encode, link
-from journal.filesystem import refuse_network_filesystem
+from journal.filesystem import is_there, refuse_network_filesystem
 from journal.lock import WAIT_SECONDS, Lock
 from journal.plan_log import PlanLog
 from journal.projections import Projector
+from journal.staging import discard_stage
 
 __all__ = [
     "AttemptFailed",
@@ -119,7 +120,7 @@ class Journal(PlanLog, CopyLog):
 
     @classmethod
     def _locked(cls, path: Path, now_us: int, wait_seconds: float) -> Lock:
-        if not path.exists():
+        if not is_there(path):
             raise JournalMissing(
                 f"open journal {path}: there is no such file",
                 "`backfillctl run` makes it; check `migration.journal` or --journal",
@@ -285,6 +286,25 @@ class Journal(PlanLog, CopyLog):
             source or 0,
         )
         return None if row is None else dict(decode(*row))
+
+    def discard(self) -> bool:
+        """Remove the journal and all beside it but its lock, if nothing was ever planned in it; say whether.
+
+        For a migration that turned out not to be possible as configured: its identity must not bind the next try.
+        """
+        self._check_usable()
+        if self._row("SELECT 1 FROM plan LIMIT 1") is not None:
+            return False
+        self._closed = True
+        try:
+            self._connection.close()
+            discard_stage(self.path)
+            for suffix in ("-wal", "-shm", ""):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            sync_directory(self.path)
+        finally:
+            self._lock.release()
+        return True
 
     def backup(self, destination: Path) -> None:
         """Copy the journal, through the writer's own connection, to a file of its own."""

@@ -20,6 +20,7 @@ from journal import histories, schema, status
 from journal.connection import open_reader, opening
 from journal.errors import JournalError, JournalMissing, JournalOutdated
 from journal.events import StoredEvent, decode
+from journal.filesystem import is_there
 from journal.histories import ExpectedObject, KeyHistory, ObjectPage
 from journal.lock import Owner, owner_of
 
@@ -65,7 +66,7 @@ class Reader:
             JournalMissing, JournalNewer, JournalOutdated, JournalCorrupt: as they say.
             JournalError: it can't be read as it is; the hint says what helps.
         """
-        if not path.exists():
+        if not is_there(path):
             raise JournalMissing(
                 f"read journal {path}: there is no such file",
                 "`backfillctl run` makes it; check `migration.journal` or --journal",

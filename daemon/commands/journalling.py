@@ -137,6 +137,7 @@ def journal_export(config_path: Path | None, journal_path: Path | None, output: 
     """Write the whole log as JSON lines."""
     path = find_journal(config_path, journal_path)
     from journal import maintenance
+    from journal.errors import JournalError
 
     if output is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -149,7 +150,13 @@ def journal_export(config_path: Path | None, journal_path: Path | None, output: 
     except FileExistsError as exc:
         raise ConfigError([f"export to {output}: it exists"], "name another file with -o FILE") from exc
     except OSError as exc:
-        raise ConfigError([f"export to {output}: {(exc.strerror or str(exc)).lower()}"]) from exc
+        raise ConfigError(
+            [f"export to {output}: {(exc.strerror or str(exc)).lower()}"],
+            "name a file that you may write with -o FILE",
+        ) from exc
+    except JournalError:
+        output.unlink()
+        raise
 
 
 @journal_group.command("backup")
@@ -161,7 +168,13 @@ def journal_backup(destination: Path, config_path: Path | None, journal_path: Pa
     path = find_journal(config_path, journal_path)
     from journal import maintenance
 
-    if destination.exists():
+    try:
+        taken = destination.exists()
+    except OSError as exc:
+        raise ConfigError(
+            [f"backup to {destination}: {(exc.strerror or str(exc)).lower()}"], "name another destination"
+        ) from exc
+    if taken:
         raise ConfigError([f"backup to {destination}: it exists"], "name another destination")
     maintenance.backup(path, destination)
     click.echo(f"{path} copied to {destination}")
