@@ -137,7 +137,10 @@ def _translated(what: str, error: sqlite3.Error) -> JournalError:
         return JournalFull(f"{what}: the disk is full", "free some space, then start again")
     if primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return JournalCorrupt(f"{what}: {error}", "restore a backup, or run `backfillctl journal check`")
-    return JournalError(f"{what}: {error}", "check the owner and mode of the file and of its directory, and the disk they lie on")
+    return JournalError(
+        f"{what}: {error}",
+        "check the owner and mode of the file and of its directory, and the disk they lie on",
+    )
 
 
 def failed_in_midrun(path: Path, error: sqlite3.Error) -> JournalError:
