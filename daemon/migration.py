@@ -321,7 +321,7 @@ class Migration:
         if await self._recorder.call(lambda journal, now_us: journal.complete(now_us=now_us)):
             return Ended(ExitCode.DONE, "every key is settled")
         parked = sum(count.parked for count in counts)
-        return Ended(ExitCode.PARKED, f"ended with {parked} parked keys")
+        return Ended(ExitCode.PARKED, f"ended with {parked} parked {'key' if parked == 1 else 'keys'}")
 
     async def _stopped(self) -> Ended:
         """Say how a drained session ends; one that had nothing left to do is done all the same."""

@@ -61,7 +61,7 @@ def requeue(
         )
     if number:
         click.echo(
-            f"{number} {'key' if number == 1 else 'keys'} requeued; `backfillctl run` drives them again"
+            f"{number} {'key' if number == 1 else 'keys'} requeued; the next `backfillctl run` drives {'it' if number == 1 else 'them'} again"
         )
     else:
         click.echo("nothing requeued: no parked key matches")
