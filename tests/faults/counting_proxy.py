@@ -37,6 +37,7 @@ class CountingProxy:
         self._lock = threading.Lock()
         self._gate = threading.Condition()
         self._held: Callable[[str], bool] | None = None
+        self._late = False
         self._waiting: Counter[str] = Counter()
         self._open = 0
         self._exchanges: list[Exchange] = []
@@ -78,10 +79,11 @@ class CountingProxy:
         with self._gate:
             self._held = key
 
-    def release(self) -> None:
-        """Let go what waits, but for requests whose client is gone by now."""
+    def release(self, *, late: bool = False) -> None:
+        """Let go what waits; requests whose client is gone by now only if they are to arrive late."""
         with self._gate:
             self._held = None
+            self._late = late
             self._gate.notify_all()
 
     def waiting(self) -> list[str]:
@@ -144,7 +146,7 @@ class CountingProxy:
         return True
 
     def _admitted(self, key: str, client: socket.socket) -> bool:
-        """Wait while `key` is held; False if its client went away meanwhile."""
+        """Wait while `key` is held; False if it is not to go on, since its client went away meanwhile."""
         with self._gate:
             if self._held is None or not self._held(key):
                 return True
@@ -159,9 +161,13 @@ class CountingProxy:
                 with self._lock:
                     self._open += 1
                 self._waiting[key] -= 1
-        with contextlib.suppress(BlockingIOError):
-            return bool(client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        return True
+        try:
+            gone = not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            gone = False
+        except ConnectionResetError:
+            gone = True
+        return self._late or not gone
 
 
 def _head(stream: BinaryIO) -> bytes | None:
