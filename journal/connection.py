@@ -31,8 +31,6 @@ WAL_BYTES_KEPT = 64 * 1024 * 1024
 
 def open_writer(path: Path) -> sqlite3.Connection:
     """Return a read-write connection that has not touched the file yet; see `prepare_writer`."""
-    # Sorts of millions of keys spill beside the journal, on a disk of known size, instead of to /tmp.
-    os.environ["SQLITE_TMPDIR"] = str(path.parent)
     return _connect(path, "mode=rw")
 
 
@@ -59,6 +57,19 @@ def prepare_writer(connection: sqlite3.Connection, path: Path) -> None:
         "temp_store = FILE",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
+    spill_into(connection, path.parent)
+
+
+def spill_into(connection: sqlite3.Connection, directory: Path) -> None:
+    """Let SQLite's temporary files, as sorts of millions of keys need, go to `directory`: /tmp may be small.
+
+    SQLITE_TMPDIR serves only before SQLite is loaded; the setting is global to the process, so it is changed
+    only where it differs.
+    """
+    wanted = str(directory.resolve())
+    if connection.execute("PRAGMA temp_store_directory").fetchone() != (wanted,):
+        quoted = wanted.replace("'", "''")
+        connection.execute(f"PRAGMA temp_store_directory = '{quoted}'")
 
 
 def open_reader(path: Path, *, immutable: bool) -> sqlite3.Connection:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from journal import histories, schema, status
-from journal.connection import open_reader, opening
+from journal.connection import open_reader, opening, spill_into
 from journal.errors import JournalError, JournalMissing, JournalOutdated
 from journal.events import StoredEvent, decode
 from journal.filesystem import is_there
@@ -135,8 +135,6 @@ class Reader:
         Raises:
             JournalError: the file was read as immutable and has changed meanwhile; start over.
         """
-        if os.access(self.path.parent, os.W_OK):
-            os.environ["SQLITE_TMPDIR"] = str(self.path.parent)
         with opening(self.path):
             before = None
             connection = self._open_shared()
@@ -146,6 +144,8 @@ class Reader:
                     raise self._unreadable()
                 connection = open_reader(self.path, immutable=True)
             try:
+                if os.access(self.path.parent, os.W_OK):
+                    spill_into(connection, self.path.parent)
                 yield connection
             finally:
                 connection.close()

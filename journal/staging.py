@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from journal.checkpoint import Order
+from journal.connection import spill_into
 from journal.errors import JournalError, JournalFailed, JournalFull
 
 if TYPE_CHECKING:
@@ -237,9 +238,8 @@ class Stage:
                 f"where created_at is not null order by created_at {direction}, row_key {direction}",
                 "where created_at is null order by row_key",
             ):
-                self._db.execute(
-                    f"insert into sorted select null, row_key, created_at, size from staged {part}"
-                )  # noqa: S608 -- constants
+                ordered = f"insert into sorted select null, row_key, created_at, size from staged {part}"  # noqa: S608 -- constants
+                self._db.execute(ordered)
             self._db.execute("update pass set is_sorted = 1, repeated = ?", (max(0, repeated),))
         self.is_sorted = True
         return self.totals()
@@ -357,18 +357,6 @@ def _closing_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
     except BaseException:
         connection.close()
         raise
-
-
-def spill_into(connection: sqlite3.Connection, directory: Path) -> None:
-    """Make SQLite's temporary files go to `directory`, for this process: /tmp may be a small memory disk.
-
-    SQLITE_TMPDIR serves only before SQLite is loaded; the setting is global, so it is changed only if it
-    differs.
-    """
-    wanted = str(directory.resolve())
-    if connection.execute("pragma temp_store_directory").fetchone() != (wanted,):
-        quoted = wanted.replace("'", "''")
-        connection.execute(f"pragma temp_store_directory = '{quoted}'")
 
 
 @contextmanager
