@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 from unittest.mock import patch
 
 import journal.log
@@ -15,11 +15,11 @@ from journal.log import Journal
 from journal.staging import stage_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
-class Crashed(BaseException):  # noqa: N818 -- SIGKILL is not an error that anything may handle
-    """The process is dead; whatever it still tries raises this again."""
+class Crashed(BaseException):
+    """The process is dead; whatever it still tries raises this again. No Exception: nothing may handle it."""
 
 
 class Process(Protocol):
@@ -61,18 +61,21 @@ class SimulatedJournal(Journal):
 @contextlib.contextmanager
 def unsynced() -> Iterator[None]:
     """Let SQLite not wait for the disk: a dying process loses nothing that it gave to the kernel."""
+    prepare, stage = journal.log.prepare_writer, journal.staging._connect
 
-    def without(connect: Callable[..., sqlite3.Connection]) -> Callable[..., sqlite3.Connection]:
-        def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
-            connection = connect(*arguments, **options)
-            connection.execute("PRAGMA synchronous = OFF")
-            return connection
+    def prepared(connection: sqlite3.Connection, path: Path) -> None:
+        prepare(connection, path)
+        connection.execute("PRAGMA synchronous = OFF")
 
-        return connected
+    def staged(path: Path) -> sqlite3.Connection:
+        connection = stage(path)
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
 
     with (
-        patch.object(journal.log, "open_writer", without(journal.log.open_writer)),
-        patch.object(journal.staging, "_connect", without(journal.staging._connect)),
+        patch.object(journal.log, "prepare_writer", prepared),
+        patch.object(journal.staging, "_connect", staged),
+        patch.object(journal.log, "sync_directory", lambda _path: None),
     ):
         yield
 

@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import trio
 
 from daemon.config import SourceConfig
@@ -33,6 +32,8 @@ from tests.s3_faults import (
 from tests.simulation.observer import ensure
 
 if TYPE_CHECKING:
+    import httpx
+
     from tests.simulation.simulation import Simulation
 
 PROBE = ".backfill-probe"

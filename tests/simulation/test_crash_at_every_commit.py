@@ -31,14 +31,16 @@ def small_world(directory) -> World:
     sources = tuple(
         drawn.config.sources[0].model_copy(
             update={
-                **{
-                    "name": f"s{number}",
-                    "table_name": f"t{number}",
-                    "prefix": f"p{number}/",
-                    "bucket": "bucket",
-                },
-                **{"key": ("id",), "created_at": "created_at", "where": None, "layout": "flat"},
-                **{"null_created_at": "include", "null_value": "empty"},
+                "name": f"s{number}",
+                "table_name": f"t{number}",
+                "prefix": f"p{number}/",
+                "bucket": "bucket",
+                "key": ("id",),
+                "created_at": "created_at",
+                "where": None,
+                "layout": "flat",
+                "null_created_at": "include",
+                "null_value": "empty",
             }
         )
         for number in range(2)
@@ -90,21 +92,22 @@ def simulated(directory, *deaths: tuple[str, int]) -> Simulation:
     return simulation
 
 
+def every_death(commits: int) -> list[tuple[tuple[str, int], ...]]:
+    """Return each death before and after each commit, alone and followed by one of the process that recovers."""
+    alone = [(when, commit) for commit in range(1, commits + 1) for when in ("before", "after")]
+    again = [(("after" if behind % 2 else "before"), behind) for behind in RECOVERING]
+    return [(one,) for one in alone] + [
+        (one, (when, one[1] + behind)) for one in alone for when, behind in again
+    ]
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 def test_crash_at_every_commit(part, tmp_path):
     whole = simulated(tmp_path / "whole")
-    commits = whole.stormy_commits
-    assert commits > 30
-    for commit in range(1 + part, commits + 1, PARTS):
-        for when in ("before", "after"):
-            for again in (None, *RECOVERING):
-                deaths = [(when, commit)] + (
-                    [("before", commit + again), ("after", commit + again)][again % 2 : again % 2 + 1]
-                    if again
-                    else []
-                )
-                name = "-".join(f"{how}-{number}" for how, number in deaths)
-                simulation = simulated(tmp_path / name, *deaths)
-                assert simulation.objects == whole.objects, name
-                died = sum(count for what, count in simulation.reached.items() if what.startswith("death"))
-                assert died == len(deaths), name
+    assert whole.stormy_commits > 30
+    for deaths in every_death(whole.stormy_commits)[part::PARTS]:
+        name = "-".join(f"{when}-{number}" for when, number in deaths)
+        simulation = simulated(tmp_path / name, *deaths)
+        assert simulation.objects == whole.objects, name
+        died = sum(count for what, count in simulation.reached.items() if what.startswith("death"))
+        assert died == len(deaths), name
