@@ -7,6 +7,7 @@ because SQLite locks the journal's. Readers only ask who holds it; they never lo
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -16,7 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from journal.errors import JournalError, JournalLocked
+from journal.errors import JournalError, JournalFull, JournalLocked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +63,7 @@ class Lock:
 
         Raises:
             JournalLocked: another process (or another part of this one) holds it.
+            JournalFull: there is no room to say who holds it.
             JournalError: the lock file can't be opened.
         """
         if not hasattr(fcntl, "F_OFD_SETLK"):
@@ -77,7 +79,7 @@ class Lock:
             ) from error
         try:
             self._take(journal, wait_seconds)
-            self._sign(now_us)
+            self._sign(journal, now_us)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -99,10 +101,20 @@ class Lock:
             else:
                 return
 
-    def _sign(self, now_us: int) -> None:
+    def _sign(self, journal: Path, now_us: int) -> None:
         card = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since_us": now_us}).encode()
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, card, 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, card, 0)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise JournalError(
+                    f"lock journal {journal}: can't write {self.path}: {error.strerror}",
+                    "look at the disk that the journal lies on",
+                ) from error
+            raise JournalFull(
+                f"lock journal {journal}: the disk is full", "free some space, then start again"
+            ) from error
 
     def release(self) -> None:
         """Give the lock back; the file stays, since removing it would let two processes lock two files."""

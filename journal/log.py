@@ -299,8 +299,7 @@ class Journal(PlanLog, CopyLog):
         try:
             self._connection.close()
             discard_stage(self.path)
-            for suffix in ("-wal", "-shm", ""):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            _remove(self.path)
             sync_directory(self.path)
         finally:
             self._lock.release()
@@ -321,8 +320,7 @@ def _build(path: Path, created: dict[str, Any], now_us: int) -> None:
         )
     partial = path.with_name(path.name + ".new")
     try:
-        for suffix in ("", "-wal", "-shm"):
-            partial.with_name(partial.name + suffix).unlink(missing_ok=True)
+        _remove(partial)
         # The mode is fixed before SQLite opens the file; its WAL and shared memory take it over.
         os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         with opening(path):
@@ -341,6 +339,16 @@ def _build(path: Path, created: dict[str, Any], now_us: int) -> None:
             f"create journal {path}: {error.strerror}",
             "the directory must exist and be writable for the user that runs backfillctl",
         ) from error
+    except JournalError:
+        # On a full disk what could not become a journal must not keep the room.
+        _remove(partial)
+        raise
+
+
+def _remove(path: Path) -> None:
+    """Delete a database with its side files, the database last: without it the others mean nothing."""
+    for suffix in ("-wal", "-shm", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _first_event(connection: sqlite3.Connection, created: dict[str, Any], now_us: int) -> None:

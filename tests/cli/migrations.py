@@ -40,6 +40,8 @@ class Migration:
             "table": "public.attachments",
             "key": "id",
             "value": "data",
+            "created_at": "at",
+            "source": "attachments",
             "metadata": "[]",
             "journal": "journal.db",
             "prefix": self.prefix,
@@ -61,10 +63,10 @@ class Migration:
             [upload]
             {self.sections.get("upload", "")}
             [[source]]
-            name = "attachments"
+            name = "{values["source"]}"
             table = "{values["table"]}"
             key = "{values["key"]}"
-            created_at = "at"
+            created_at = "{values["created_at"]}"
             value = "{values["value"]}"
             prefix = "{values["prefix"]}"
             metadata = {values["metadata"]}

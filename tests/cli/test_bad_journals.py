@@ -15,7 +15,7 @@ from journal.lock import Lock
 from journal.log import Journal
 from tests.cli.migrations import SCREEN_LINES
 
-from .conftest import SMALLEST, Invoke
+from .conftest import Invoke
 
 NOW_US = 1_768_500_000_000_000
 KEY = "a-key-of-some-length"
