@@ -186,7 +186,7 @@ async def _stoppable(
         with drain.governs(grace=0) as starting:
             codes.append(await work(drain, starting))
         if not codes:
-            sys.stderr.write(f"stopped on {drain.cause} before anything had begun; nothing was changed\n")
+            sys.stderr.write(f"stopped on {drain.cause} before it was done; the same command begins again\n")
             return interrupted(drain)
         return codes[0]
 
