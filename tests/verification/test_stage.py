@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -34,9 +35,10 @@ def test_the_stage_goes_when_its_context_fails(tmp_path):
 
 def test_what_a_killed_process_left_is_not_believed(tmp_path):
     killed = stage_beside(tmp_path)
-    killed.add(0, [ListedObject("a", 1, "e")])
-    with stage_beside(tmp_path) as stage:
-        assert stage.find(0, ["a"]) == {}
+    with closing(killed._file):
+        killed.add(0, [ListedObject("a", 1, "e")])
+        with stage_beside(tmp_path) as stage:
+            assert stage.find(0, ["a"]) == {}
 
 
 def test_a_link_in_its_place_is_replaced_and_its_target_kept(tmp_path):
