@@ -25,7 +25,7 @@ class History:
     Attributes:
         snapshots: per source, when the last snapshot scan began and what it showed of rows in scope.
         uncovered: (source, row key) of rows that no proof of closing covers: inserted after the cutoff with an
-            old created_at, as only clients that set it themselves can do.
+            old created_at, as only clients that set it themselves can do, or left out until an update.
     """
 
     def __init__(self, world: World, source: FakeSource, now: Callable[[], float]) -> None:
@@ -133,6 +133,8 @@ class History:
             case _:
                 size = len(row.value or b"") if kind == "update_same_length" else None
                 value = self._value(spec, size)
+                if effective(spec, row.value) is None:
+                    self.uncovered.add((spec.name, key))
                 table.update(key, to_front=front, value=value)
                 self._note(spec.name, key, value)
 
