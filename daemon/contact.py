@@ -12,7 +12,7 @@ import trio
 from daemon.budget import Silence
 from daemon.errors import ExitCode
 from daemon.halting import MigrationHalted, halted
-from daemon.retrying import Disposition, Failure, FailureClass, decide
+from daemon.retrying import RETRIED, Disposition, Failure, FailureClass, decide
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ async def first_contact(
                 raise MigrationHalted(
                     f"{subject}: gave up after {failures} attempts: {failure.message}",
                     "run `backfillctl check`",
-                    ExitCode.FAILED,
+                    ExitCode.UNREACHABLE if failure.kind in RETRIED else ExitCode.FAILED,
                 ) from failure
             log.warning("%s: attempt %d failed: %s", subject, failures, failure.message)
             if refresh is not None and failure.kind in {

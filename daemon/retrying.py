@@ -75,7 +75,7 @@ class Failure(Exception):  # noqa: N818 -- a classified answer, raised inside on
         return self.answered and self.kind is not FailureClass.THROTTLED
 
 
-_RETRIED = {
+RETRIED = {
     FailureClass.TIMEOUT,
     FailureClass.CONNECTION,
     FailureClass.SERVER,
@@ -85,6 +85,7 @@ _RETRIED = {
     FailureClass.CORRUPTED,
     FailureClass.GARBLED,
 }
+"""Classes that may pass: the same attempt may succeed later."""
 _HALTING = {
     FailureClass.FORBIDDEN: ExitCode.REFUSED,
     FailureClass.EXPIRED_CREDENTIALS: ExitCode.REFUSED,
@@ -147,7 +148,7 @@ def decide(  # noqa: PLR0911 -- a decision table reads best as one
         return Decision(Disposition.PARK)
     if failure.kind in _HALTING:
         return Decision(Disposition.HALT, exit_code=_HALTING[failure.kind])
-    if failure.kind not in _RETRIED:
+    if failure.kind not in RETRIED:
         return Decision(Disposition.PARK)
     if not failure.counted:
         if silent_seconds >= give_up_after:

@@ -79,7 +79,7 @@ async def _record_stop(recorder: Recorder, drain: Drain) -> None:
 
 async def _record_halt(recorder: Recorder, group: BaseExceptionGroup[BackfillError | JournalError]) -> None:
     """Put why the session ends on the record, unless it is the journal that failed."""
-    if recorder.broken:
+    if recorder.broken or group.subgroup(JournalError) is not None:
         return
     failures = list(_leaves(group))
     message = "; ".join(failure.problem for failure in failures)
