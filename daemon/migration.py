@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeVar
 
@@ -21,6 +21,7 @@ from daemon.rows import FetchedRow, ServerFacts, TableFacts, Wanted
 from daemon.runtime import Runtime
 from daemon.scanning import PlanSource, ScanLimits
 from daemon.uploader import Conditional, Destination, Target, Uploader, UploadPolicy
+from journal.entries import SourceCounts
 from journal.events import Kind
 from journal.log import Journal
 
@@ -170,6 +171,7 @@ class Migration:
         Raises:
             MigrationHalted, BackfillError, JournalError, one or several in an exception group.
         """
+        before = _settled(await self._recorder.call(lambda journal, _now: journal.counts()))
         await self.plan()
         if self._drain:
             return await self._stopped()
@@ -179,7 +181,7 @@ class Migration:
             if self._drain:
                 return await self._stopped()
             if not await self._close():
-                return await (self._stopped() if self._drain else self._finished())
+                return await (self._stopped() if self._drain else self._finished(before))
 
     async def plan(self) -> None:
         """Take back what a dead session held, fix the cutoff, register new sources, make every first pass.
@@ -316,11 +318,14 @@ class Migration:
             lambda journal, _now: any(journal.has_unclaimed(record.id) for record in journal.sources.values())
         )
 
-    async def _finished(self) -> Ended:
-        counts = (await self._recorder.call(lambda journal, _now: journal.counts())).values()
+    async def _finished(self, before: int) -> Ended:
+        """Say how a session that did all it could ends, where `before` keys were settled at its beginning."""
+        counts = await self._recorder.call(lambda journal, _now: journal.counts())
         if await self._recorder.call(lambda journal, now_us: journal.complete(now_us=now_us)):
-            return Ended(ExitCode.DONE, "every key is settled")
-        parked = sum(count.parked for count in counts)
+            idle = before > 0 and before == _settled(counts)
+            reason = "nothing to copy: every key was settled already" if idle else "every key is settled"
+            return Ended(ExitCode.DONE, reason)
+        parked = sum(count.parked for count in counts.values())
         return Ended(ExitCode.PARKED, f"ended with {parked} parked {'key' if parked == 1 else 'keys'}")
 
     async def _stopped(self) -> Ended:
@@ -333,6 +338,10 @@ class Migration:
         return Ended(
             interrupted(self._drain), f"{how} on {self._drain.cause} with work left; the same command resumes"
         )
+
+
+def _settled(counts: Mapping[str, SourceCounts]) -> int:
+    return sum(count.stored + count.present + count.skipped + count.vanished for count in counts.values())
 
 
 def scan_limits(config: Config) -> ScanLimits:

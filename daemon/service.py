@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shutil
 import sys
@@ -28,6 +29,8 @@ from daemon.signals import under_signals
 from daemon.source import open_source
 from daemon.verification import Lister, ListingPolicy, Verification, VerifiedSource
 from journal.reader import Reader
+
+log = logging.getLogger(__name__)
 
 
 async def run(config: Config, options: RunOptions) -> ExitCode:
@@ -114,7 +117,7 @@ async def _dry_run(config: Config, options: PlanOptions, _drain: Drain, _startin
         give_up_after=config.upload.give_up_after,
         random=runtime.random,
     ) as source:
-        await survey(config, source, None, runtime, allow_seqscan=options.allow_seqscan)
+        surveyed = await survey(config, source, None, runtime, allow_seqscan=options.allow_seqscan)
         for spec in config.sources:
             estimate = await dry_run(
                 source,
@@ -124,6 +127,9 @@ async def _dry_run(config: Config, options: PlanOptions, _drain: Drain, _startin
                 random=runtime.random,
             )
             sys.stdout.write(estimate_text(spec.name, estimate, width=_width()) + "\n")
+            if surveyed.tables[spec.name].unique is None:
+                key = ", ".join(spec.key)
+                sys.stdout.write(f"  no unique index proves ({key}): planning refuses rows that repeat a key\n")
         return ExitCode.DONE
 
 
@@ -154,6 +160,9 @@ async def _verified(
     journal = recorder.journal
     counts = await recorder.call(lambda journal, _now: journal.counts())
     await recorder.call(lambda journal, _now: journal.build_key_index())
+    for spec in config.sources:
+        if spec.name not in counts:
+            log.warning("%s: not planned yet, nothing of it is verified; `backfillctl run` copies it", spec.name)
     with Reader.open(journal.path) as reader:
         verification = Verification(
             [

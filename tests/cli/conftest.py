@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,21 @@ def migration(
 ) -> Migration:
     database.sql(f"{TABLE}; {ROWS}; analyze attachments")
     return Migration(database, weed, backfillctl, write_config, tmp_path)
+
+
+@pytest.fixture
+def inside(
+    database: Database, weed: S3Server, invoke: Invoke, write_config: WriteConfig, tmp_path: Path
+) -> Iterator[Migration]:
+    """As the one of a process of its own, but every command runs in this one: ten times as fast."""
+
+    def command(*arguments: str | Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        result = invoke(*arguments, env=env)
+        return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
+
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    database.sql(f"{TABLE}; {ROWS}; analyze attachments")
+    yield Migration(database, weed, command, write_config, tmp_path)
+    root.handlers[:] = handlers
+    root.setLevel(level)
