@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from daemon.rows import Exclusions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 LIST_KEYS_PER_REQUEST = 1000
 """Keys in one answer of ListObjectsV2 (Amazon S3 API Reference, `max-keys`)."""
@@ -129,6 +129,32 @@ class Tally:
             head_requests=usable,
             list_requests=-(-usable // LIST_KEYS_PER_REQUEST),
         )
+
+
+def total(estimates: Sequence[Estimate]) -> Estimate:
+    """Add estimates of several sources up; each is verified by listings of its own."""
+    excluded: Counter[str] = Counter()
+    rows: Counter[int] = Counter()
+    sizes: Counter[int] = Counter()
+    for estimate in estimates:
+        excluded.update(estimate.excluded)
+        for size_class in estimate.histogram:
+            power = size_class.high.bit_length()
+            rows[power] += size_class.rows
+            sizes[power] += size_class.size
+    return Estimate(
+        seen=sum(one.seen for one in estimates),
+        excluded=dict(excluded),
+        rows=rows.total(),
+        size=sizes.total(),
+        largest=max((one.largest for one in estimates), default=0),
+        histogram=_classes(rows, sizes),
+        unusable=sum(one.unusable for one in estimates),
+        unusable_example=next((one.unusable_example for one in estimates if one.unusable_example), None),
+        put_requests=sum(one.put_requests for one in estimates),
+        head_requests=sum(one.head_requests for one in estimates),
+        list_requests=sum(one.list_requests for one in estimates),
+    )
 
 
 def _classes(rows: Mapping[int, int], sizes: Mapping[int, int]) -> tuple[SizeClass, ...]:

@@ -15,6 +15,7 @@ from daemon.drain import Drain, Governed
 from daemon.dry_run import dry_run
 from daemon.endpoints import open_bucket
 from daemon.errors import ExitCode
+from daemon.estimating import Estimate, total
 from daemon.layouts import layout_of
 from daemon.logs import to_stderr
 from daemon.migration import Ended, Migration, interrupted, scan_limits, survey
@@ -118,6 +119,7 @@ async def _dry_run(config: Config, options: PlanOptions, _drain: Drain, _startin
         random=runtime.random,
     ) as source:
         surveyed = await survey(config, source, None, runtime, allow_seqscan=options.allow_seqscan)
+        estimates: list[Estimate] = []
         for spec in config.sources:
             estimate = await dry_run(
                 source,
@@ -129,7 +131,12 @@ async def _dry_run(config: Config, options: PlanOptions, _drain: Drain, _startin
             sys.stdout.write(estimate_text(spec.name, estimate, width=_width()) + "\n")
             if surveyed.tables[spec.name].unique is None:
                 key = ", ".join(spec.key)
-                sys.stdout.write(f"  no unique index proves ({key}): planning refuses rows that repeat a key\n")
+                sys.stdout.write(
+                    f"  no unique index proves ({key}): planning refuses rows that repeat a key\n"
+                )
+            estimates.append(estimate)
+        if len(estimates) > 1:
+            sys.stdout.write(estimate_text("total", total(estimates), width=_width()) + "\n")
         return ExitCode.DONE
 
 
@@ -162,7 +169,9 @@ async def _verified(
     await recorder.call(lambda journal, _now: journal.build_key_index())
     for spec in config.sources:
         if spec.name not in counts:
-            log.warning("%s: not planned yet, nothing of it is verified; `backfillctl run` copies it", spec.name)
+            log.warning(
+                "%s: not planned yet, nothing of it is verified; `backfillctl run` copies it", spec.name
+            )
     with Reader.open(journal.path) as reader:
         verification = Verification(
             [

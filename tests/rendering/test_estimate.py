@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.estimating import Tally
+from daemon.estimating import Tally, total
 from daemon.rendering_estimate import estimate_text
 from daemon.rows import Exclusions
 
@@ -30,3 +30,24 @@ def test_dollars_follow_the_requests():
     tally.add_sizes([1] * 100_000)
     text = estimate_text("t", tally.estimate(), width=200)
     assert "100,000 PUT ($0.50), 100 LIST to verify ($0.00)" in text
+
+
+def test_the_total_of_several_sources_is_what_one_scan_of_all_would_have_found():
+    one, other, both = (
+        Tally(seen=3),
+        Tally(seen=4, excluded=Exclusions(where=1)),
+        Tally(seen=7, excluded=Exclusions(where=1)),
+    )
+    one.add_sizes([0, 5, 1024])
+    other.add_sizes([7, 2**20, 2**20 + 1])
+    both.add_sizes([0, 5, 1024, 7, 2**20, 2**20 + 1])
+    added = total([one.estimate(), other.estimate()])
+    assert added.histogram == both.estimate().histogram
+    assert (added.seen, added.rows, added.size, added.largest, added.put_requests, added.excluded) == (
+        7,
+        6,
+        both.estimate().size,
+        2**20 + 1,
+        6,
+        both.estimate().excluded,
+    )
