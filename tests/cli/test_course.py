@@ -109,7 +109,8 @@ def test_a_dry_run_of_two_sources_shows_both_and_makes_nothing(inside: Migration
         shown = inside("plan --dry-run").stdout
     assert "attachments: 20 rows to copy, 31 B" in shown
     assert "others: 5 rows to copy, 5 B" in shown
-    assert shown.count("requests: ") == 2
+    assert "total: 25 rows to copy, 36 B" in shown
+    assert shown.count("requests: ") == 3
     assert "$" in shown
     assert [path.name for path in inside.directory.iterdir()] == ["backfill.toml"]
 
