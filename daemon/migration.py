@@ -105,10 +105,15 @@ async def survey(
     if problems:
         hints = list(dict.fromkeys(problem.hint for problem in problems if problem.hint))
         raise SourceUnfitError("\n".join(problem.problem for problem in problems), "\n        ".join(hints))
-    return Survey(server, tables, {} if target is None else await _probe(config, target, runtime))
+    return Survey(server, tables, {} if target is None else await probe_buckets(config, target, runtime))
 
 
-async def _probe(config: Config, target: TargetEnd, runtime: Runtime) -> dict[str, ProbeFinding]:
+async def probe_buckets(config: Config, target: TargetEnd, runtime: Runtime) -> dict[str, ProbeFinding]:
+    """Find out what conditional PUTs are worth in each bucket; leaves nothing behind where it may delete.
+
+    Raises:
+        MigrationHalted: the endpoint does not answer, or refuses.
+    """
     findings: dict[str, ProbeFinding] = {}
     for spec in config.sources:
         if spec.bucket not in findings:
@@ -341,7 +346,7 @@ class Migration:
 
 
 def _settled(counts: Mapping[str, SourceCounts]) -> int:
-    return sum(count.stored + count.present + count.skipped + count.vanished for count in counts.values())
+    return sum(count.settled for count in counts.values())
 
 
 def scan_limits(config: Config) -> ScanLimits:

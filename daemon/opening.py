@@ -5,6 +5,7 @@ Nothing is written before everything has been looked at; only then is a journal 
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import platform
@@ -12,13 +13,13 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from daemon import __version__
 from daemon.config import Config, free_settings, identity
 from daemon.errors import BackfillError, ConfigError, SourceUnfitError
-from daemon.migration import Survey, TargetEnd, survey
+from daemon.migration import Survey, TargetEnd, identities, probe_buckets, survey
 from daemon.operators import operator, user_name
 from daemon.reading import PostgresSource
 from daemon.recorder import Recorder
@@ -67,16 +68,25 @@ async def open_migration(
             give_up_after=config.upload.give_up_after,
             random=runtime.random,
         ) as source:
-            surveyed = await survey(config, source, target, runtime, allow_seqscan=allow_seqscan)
+            surveyed = await survey(config, source, None, runtime, allow_seqscan=allow_seqscan)
+            if journal is not None:
+                # Before the first request to a bucket: it may be another migration's.
+                await runtime.journal_runner(
+                    functools.partial(
+                        check_identity,
+                        journal,
+                        config,
+                        surveyed.server,
+                        accept_source=accept_source,
+                        now_us=runtime.now_us(),
+                    )
+                )
+            if target is not None:
+                surveyed = replace(surveyed, probes=await probe_buckets(config, target, runtime))
             if journal is None:
                 journal = await runtime.journal_runner(lambda: _created(config, runtime.now_us()))
                 created = True
             recorder = Recorder(journal, runtime)
-            await recorder.call(
-                lambda journal, now_us: check_identity(
-                    journal, config, surveyed.server, accept_source=accept_source, now_us=now_us
-                )
-            )
             yield Opened(recorder, source, surveyed)
     except (BackfillError, BaseExceptionGroup) as failure:
         # What the operator corrects now may be part of the identity that a journal would hold on to.
@@ -141,11 +151,7 @@ def check_identity(
     Raises:
         IdentityMismatch: the differences.
     """
-    fingerprints = {
-        spec.name: identity(config, spec, server.database, cutoff_us=journal.cutoff_us)
-        for spec in config.sources
-    }
-    _refuse_differences(journal, config, fingerprints)
+    _refuse_differences(journal, config, identities(config, server, journal.cutoff_us))
     before = journal.latest_note(Kind.SERVER_RECORDED)
     facts = _lasting(server)
     if before is None:

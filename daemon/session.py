@@ -78,18 +78,22 @@ async def _record_stop(recorder: Recorder, drain: Drain) -> None:
 
 
 async def _record_halt(recorder: Recorder, group: BaseExceptionGroup[BackfillError | JournalError]) -> None:
-    """Put why the session ends on the record, unless it is the journal that failed."""
-    if recorder.broken or group.subgroup(JournalError) is not None:
+    """Put why the session ends on the record, as far as the journal still takes it."""
+    if recorder.broken:
         return
     failures = list(_leaves(group))
     message = "; ".join(failure.problem for failure in failures)
     exit_code = gravest(exit_code_of(failure) for failure in failures)
     with trio.CancelScope(shield=True):
-        await recorder.call(
-            lambda journal, now_us: journal.release(journal.in_flight_ordinals(), now_us=now_us)
-        )
-        await recorder.note(Kind.HALTED, {"message": message, "exit_code": int(exit_code)})
-        await _record_end(recorder, Ended(exit_code, "halted"), message)
+        try:
+            await recorder.call(
+                lambda journal, now_us: journal.release(journal.in_flight_ordinals(), now_us=now_us)
+            )
+            await recorder.note(Kind.HALTED, {"message": message, "exit_code": int(exit_code)})
+            await _record_end(recorder, Ended(exit_code, "halted"), message)
+        except JournalError as unrecorded:
+            # What ended the session is raised again in any case; this only says why `status` won't know it.
+            log.warning("the end of this session could not be recorded: %s", unrecorded.problem)
 
 
 async def _record_end(recorder: Recorder, ended: Ended, message: str = "") -> None:
