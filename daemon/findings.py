@@ -20,7 +20,6 @@ GRAVEST_FIRST = (
     ExitCode.UNREACHABLE,
     ExitCode.MISMATCH,
     ExitCode.PARKED,
-    ExitCode.STOPPED,
 )
 """Which code several failures together exit with: first what a restart can't mend."""
 

@@ -80,8 +80,7 @@ def test_the_readme_lists_every_exit_code():
         for cell in re.findall(r"^\| ([\d /]+) \|", README, re.MULTILINE)
         for code in re.findall(r"\d+", cell)
     }
-    # 8 belongs to a session that a limit of its own or an operator's drain ends; there is no such command yet.
-    assert listed == {int(code) for code in ExitCode} - {int(ExitCode.STOPPED)}
+    assert listed == {int(code) for code in ExitCode}
 
 
 def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests():
