@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Any
 from daemon.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 CONFIG_BYTES_MAX = 1 << 20
 """A larger file is no configuration."""
+JOURNAL_VARIABLES = ("BACKFILL_JOURNAL", "BACKFILL_MIGRATION_JOURNAL")
+"""What names the journal in place of `migration.journal`, the stronger first."""
+
+
+def journal_variable(env: Mapping[str, str]) -> str | None:
+    """Return the variable that names the journal for every command; None if the file has to."""
+    return next((name for name in JOURNAL_VARIABLES if env.get(name)), None)
 
 
 def read_document(path: Path) -> dict[str, Any]:

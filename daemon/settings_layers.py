@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
+from daemon.settings_file import journal_variable
 from daemon.settings_models import (
     LayerCacheSection,
     MigrationSection,
@@ -91,8 +92,9 @@ class Layers:
                 prefix = next(one for one in prefixes if name.startswith(one))
                 known = [variable for variable in variables if variable.startswith(prefix)]
                 self.problems.append(unknown_key(name, name, known))
-        if env.get("BACKFILL_JOURNAL"):
-            self._set("migration", "journal", env["BACKFILL_JOURNAL"], "BACKFILL_JOURNAL")
+        journal = journal_variable(env)
+        if journal is not None:
+            self._set("migration", "journal", env[journal], journal)
 
     def apply_flags(self, overrides: Mapping[str, Any]) -> None:
         """Set what flags say, by the paths of `FLAGS`; None is a flag not given."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.errors import ConfigError
-from daemon.settings_file import read_document
+from daemon.settings_file import journal_variable, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
 
 
 def find_journal(config_path: Path | None, journal_path: Path | None) -> Path:
-    """Return the journal that --journal, BACKFILL_JOURNAL or the configuration names.
+    """Return the journal that --journal, BACKFILL_JOURNAL, BACKFILL_MIGRATION_JOURNAL or the configuration names.
 
     Only `migration.journal` is read from the configuration, so that status stays readable, and fast, while
     the rest of the file is wrong.
@@ -70,6 +70,9 @@ def find_journal(config_path: Path | None, journal_path: Path | None) -> Path:
     """
     if journal_path is not None:
         return journal_path
+    variable = journal_variable(os.environ)
+    if variable is not None:
+        return Path(os.environ[variable]).expanduser()
     if config_path is None:
         raise ConfigError(
             ["no journal named"], "give --journal FILE or -c FILE, or set BACKFILL_JOURNAL or BACKFILL_CONFIG"

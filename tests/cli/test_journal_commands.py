@@ -70,6 +70,43 @@ def test_the_journal_is_found_through_the_config_even_if_the_rest_of_it_is_wrong
     assert invoke("events", env={"BACKFILL_JOURNAL": str(path)}).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["status"], ["events"], ["explain", "a"], ["requeue", "--all"], ["journal", "check"]],
+)
+def test_the_variable_of_the_journals_key_counts_before_the_file_as_it_does_for_run(
+    invoke: Invoke, path: Path, write_config: WriteConfig, arguments: list[str]
+) -> None:
+    config = write_config(SMALLEST.replace("journal.db", "elsewhere.db"))
+    variable = {"BACKFILL_MIGRATION_JOURNAL": str(path)}
+    assert invoke(*arguments, "-c", config, env=variable).exit_code == 0
+    assert invoke(*arguments, env=variable).exit_code == 0
+
+
+def test_the_flag_and_the_short_variable_outdo_the_variable_of_the_journals_key(
+    invoke: Invoke, path: Path, tmp_path: Path
+) -> None:
+    other = {"BACKFILL_MIGRATION_JOURNAL": str(tmp_path / "none.db")}
+    assert invoke("status", "--journal", path, env=other).exit_code == 0
+    assert invoke("status", env={**other, "BACKFILL_JOURNAL": str(path)}).exit_code == 0
+
+
+def test_finding_the_journal_imports_no_pydantic(smallest: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from daemon.commands.options import find_journal;"
+        f"find_journal(Path({str(smallest)!r}), None); print('pydantic' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+
+
 @pytest.mark.parametrize("arguments", [["status"], ["events"], ["explain", "a"], ["requeue", "--all"]])
 def test_a_journal_that_is_not_there_exits_2_and_is_not_made(
     invoke: Invoke, tmp_path: Path, arguments: list[str]
