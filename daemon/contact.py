@@ -26,6 +26,7 @@ async def first_contact(
     attempt: Callable[[], Awaitable[T]],
     *,
     max_attempts: int,
+    give_up_after: float,
     random: Random,
     refresh: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
@@ -35,6 +36,7 @@ async def first_contact(
         subject: what is contacted, for messages.
         attempt: raises a classified Failure.
         max_attempts: answered attempts, at most.
+        give_up_after: seconds for which pleas to slow down are heeded.
         random: source of jitter.
         refresh: fetches credentials anew, once, after a refusal; None where there is nothing to refresh.
 
@@ -58,7 +60,8 @@ async def first_contact(
                 failures=failures,
                 max_attempts=max_attempts,
                 silent_seconds=0.0 if failure.counted else silence.unanswered(trio.current_time()),
-                give_up_after=SILENCE_SECONDS_MAX,
+                # A plea to slow down is an answer, and may be waited out.
+                give_up_after=give_up_after if failure.answered else SILENCE_SECONDS_MAX,
                 jitter=random.random(),
                 refreshed=refreshed,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeVar
 
@@ -84,20 +84,14 @@ async def survey(
         SourceUnfitError: with the problems of all sources together.
         MigrationHalted, UnreachableError, RefusedError: an end does not answer, or refuses.
     """
-
-    async def contact(subject: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        return await first_contact(
-            subject, attempt, max_attempts=config.upload.max_attempts, random=runtime.random
-        )
-
-    server = await contact("postgres", source.server)
+    server = await source.server()
     tables: dict[str, TableFacts] = {}
     problems: list[SourceUnfitError] = []
     for spec in config.sources:
         try:
-            facts = await contact(spec.name, functools.partial(source.describe, spec))
+            facts = await source.describe(spec)
             if not allow_seqscan:
-                await contact(spec.name, functools.partial(source.check_fetch_plan, spec, facts))
+                await source.check_fetch_plan(spec, facts)
         except SourceUnfitError as unfit:
             problems.append(unfit)
         else:
@@ -121,6 +115,7 @@ async def probe_buckets(config: Config, target: TargetEnd, runtime: Runtime) -> 
                 f"bucket {spec.bucket}",
                 functools.partial(target.probe, spec.bucket, spec.prefix),
                 max_attempts=config.upload.max_attempts,
+                give_up_after=config.upload.give_up_after,
                 random=runtime.random,
                 refresh=target.refresh_credentials,
             )
@@ -336,7 +331,8 @@ class Migration:
     async def _stopped(self) -> Ended:
         """Say how a drained session ends; one that had nothing left to do is done all the same."""
         journal = self._recorder.journal
-        closed = bool(journal.sources) and all(record.closed for record in journal.sources.values())
+        sources = journal.sources
+        closed = all(spec.name in sources and sources[spec.name].closed for spec in self._config.sources)
         if closed and await self._recorder.call(lambda journal, now_us: journal.complete(now_us=now_us)):
             return Ended(ExitCode.DONE, "every key is settled")
         how = "cancelled" if self._drain.cancelled else "drained"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import sys
@@ -66,7 +67,9 @@ async def in_session(
         exit_code=int(ended.exit_code),
     )
     level = "INFO" if ended.exit_code is ExitCode.DONE else "WARNING"
-    write_line(sys.stderr, level, line, now_us=wall_clock_us())
+    # The work is done and recorded: that nobody reads stderr any more must not change how it ends.
+    with contextlib.suppress(OSError):
+        write_line(sys.stderr, level, line, now_us=wall_clock_us())
     return ended
 
 

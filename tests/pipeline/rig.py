@@ -55,7 +55,7 @@ class Rig:
     """One migration on disk, its table and its bucket.
 
     Attributes:
-        events: what happened to keys, by kind, filled by `history`.
+        stop_at_start: a signal that comes before the session has done anything.
     """
 
     directory: Path
@@ -63,6 +63,7 @@ class Rig:
     upload: dict[str, Any] = field(default_factory=dict)
     s3: dict[str, Any] = field(default_factory=dict)
     order: Order = Order.NEWEST_FIRST
+    stop_at_start: str | None = None
 
     def __post_init__(self) -> None:
         self.tables = {one.table_name: FakeTable() for one in self.sources}
@@ -109,6 +110,8 @@ class Rig:
             check_identity(journal, config, surveyed.server, accept_source=False, now_us=clock_us())
             begin_session(journal, config, surveyed.server, clock_us())
             recorder = Recorder(journal, runtime)
+            if self.stop_at_start is not None:
+                self.drain.request(self.stop_at_start)
             migration = Migration(
                 config, recorder, self.database, surveyed, runtime, self.drain, allow_seqscan=False
             )

@@ -173,3 +173,14 @@ async def test_d13_non_ascii_keys_are_cut_by_characters(tmp_path, autojump_clock
     rig.table.insert("äöüßéñ-key", CUTOFF_US - SECOND)
     await rig.session()
     assert list(rig.objects()) == ["äö/üß/éñ/äöüßéñ-key"]
+
+
+async def test_d3_a_source_that_was_added_and_never_planned_is_work_left(tmp_path, autojump_clock):
+    rig = Rig(tmp_path)
+    rig.table.insert("a", CUTOFF_US - SECOND)
+    assert (await rig.session()).exit_code is ExitCode.DONE
+    added = Rig(tmp_path, sources=(source("t"), source("u")))
+    added.tables["u"].insert("b", CUTOFF_US - SECOND)
+    added.fake = rig.fake
+    added.stop_at_start = "SIGTERM"
+    assert (await added.session()).exit_code is ExitCode.TERMINATED

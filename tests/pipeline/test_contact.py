@@ -25,7 +25,9 @@ def failing(*failures):
 
 
 async def contact(attempt, **settings):
-    return await first_contact("bucket b", attempt, max_attempts=3, random=random.Random(1), **settings)
+    return await first_contact(
+        "bucket b", attempt, max_attempts=3, give_up_after=60.0, random=random.Random(1), **settings
+    )
 
 
 async def test_a_failure_that_passes_is_waited_out(autojump_clock):
@@ -55,3 +57,9 @@ async def test_a_refusal_is_tried_once_more_with_fresh_credentials_and_then_refu
     with pytest.raises(MigrationHalted) as halt:
         await contact(failing(*[Failure(FailureClass.FORBIDDEN, "PUT", "403")] * 5), refresh=refresh)
     assert (halt.value.exit_code, len(refreshed)) == (ExitCode.REFUSED, 1)
+
+
+async def test_a_plea_to_slow_down_is_heeded_for_longer_than_silence(autojump_clock):
+    with pytest.raises(MigrationHalted):
+        await contact(failing(*[Failure(FailureClass.THROTTLED, "PUT", "503")] * 1000))
+    assert trio.current_time() >= 60.0
