@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from journal.errors import JournalCorrupt
+from journal.errors import RESTORE_BACKUP, JournalCorrupt
 from journal.events import chunk_digest
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class PlanChunks:
         if found != digest:
             raise JournalCorrupt(
                 f"read plan chunk {lo} to {hi}: its rows have hash {found}, its event says {digest}",
-                "restore a backup (`backfillctl journal backup`), or plan anew with another journal",
+                f"{RESTORE_BACKUP}; or plan anew with another journal",
             )
         self._checked.add(lo)
         return PlanSlice(range(lo, hi + 1), row_keys, created_at, sizes)

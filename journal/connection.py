@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from journal.errors import JournalCorrupt, JournalError, JournalFailed, JournalFull
+from journal.errors import RESTORE_BACKUP, JournalCorrupt, JournalError, JournalFailed, JournalFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,9 @@ WAL_PAGES_MAX = 4000
 """Pages of 4 KiB in the WAL after which the writer checkpoints (SQLite's default is 1000)."""
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 """To what the WAL file is cut after a checkpoint."""
+
+SIDE_FILES = ("-wal", "-shm", "-journal")
+"""What SQLite appends to a database's name; whatever database has that name, it takes such a file for its own."""
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -123,6 +126,12 @@ def backup_into(connection: sqlite3.Connection, destination: Path) -> None:
         ) from error
 
 
+def remove_database(path: Path) -> None:
+    """Delete a database with its side files, the database last: without it the others mean nothing."""
+    for suffix in (*SIDE_FILES, ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 def sync_directory(path: Path) -> None:
     """Make the name of `path` durable: without it a power cut can take a renamed file back."""
     descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -147,7 +156,7 @@ def _translated(what: str, error: sqlite3.Error) -> JournalError:
     if primary == sqlite3.SQLITE_FULL:
         return JournalFull(f"{what}: the disk is full", "free some space, then start again")
     if primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        return JournalCorrupt(f"{what}: {error}", "restore a backup, or run `backfillctl journal check`")
+        return JournalCorrupt(f"{what}: {error}", f"run `backfillctl journal check`, or {RESTORE_BACKUP}")
     return JournalError(
         f"{what}: {error}",
         "check the owner and mode of the file and of its directory, and the disk they lie on",

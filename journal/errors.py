@@ -8,6 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+RESTORE_BACKUP = (
+    "restore a backup: name the copy in migration.journal, or move the journal and its -wal and -shm away first"
+    " and put the copy in its place"
+)
+"""The hint where only a backup helps. Beside an old -wal a copy would not stay the copy: SQLite replays that."""
+
+RESTORE_BACKUP = (
+    "restore a backup: name the copy in migration.journal, or move the journal and its -wal and -shm away first"
+    " and put the copy in its place"
+)
+"""The hint where only a backup helps. Beside an old -wal a copy would not stay the copy: SQLite replays that."""
+
 
 class JournalError(Exception):
     """A failure of the journal: what was tried on what, expected and found, then what helps.

@@ -7,10 +7,25 @@ from typing import TYPE_CHECKING, Any, Self
 
 from journal import schema
 from journal.checkpoint import Order
-from journal.connection import backup_into, open_writer, opening, prepare_writer, sync_directory
+from journal.connection import (
+    SIDE_FILES,
+    backup_into,
+    open_writer,
+    opening,
+    prepare_writer,
+    remove_database,
+    sync_directory,
+)
 from journal.copy_log import CopyLog
 from journal.entries import AttemptFailed, Claim, ClaimedKey, Known, Parked, PlannedRow, Recovery, Settled
-from journal.errors import IllegalTransition, JournalCorrupt, JournalError, JournalExists, JournalMissing
+from journal.errors import (
+    RESTORE_BACKUP,
+    IllegalTransition,
+    JournalCorrupt,
+    JournalError,
+    JournalExists,
+    JournalMissing,
+)
 from journal.events import CHAIN_START, NOTES, VERSION, Kind, StoredEvent, decode, encode, link
 from journal.filesystem import is_there, refuse_network_filesystem
 from journal.lock import WAIT_SECONDS, Lock
@@ -59,7 +74,7 @@ class Journal(PlanLog, CopyLog):
         """Make a new journal and open it; it appears under its name whole, or not at all.
 
         Raises:
-            JournalExists: there is a file at `path`.
+            JournalExists: there is a file at `path`, or a side file of a journal that was there.
             JournalLocked, JournalOnNetworkFilesystem, JournalFull: as `open`.
         """
         refuse_network_filesystem(path)
@@ -174,7 +189,7 @@ class Journal(PlanLog, CopyLog):
             if seq != previous[0] + 1 or chain != link(previous[1], seq, ts_us, kind, version, source, data):
                 raise JournalCorrupt(
                     f"open journal {self.path}: event {seq} does not continue the chain of event {previous[0]}",
-                    "restore a backup, or run `backfillctl journal check` to see how far the damage goes",
+                    f"run `backfillctl journal check` to see how far the damage goes, or {RESTORE_BACKUP}",
                 )
             previous = (seq, chain)
 
@@ -299,7 +314,7 @@ class Journal(PlanLog, CopyLog):
         try:
             self._connection.close()
             discard_stage(self.path)
-            _remove(self.path)
+            remove_database(self.path)
             sync_directory(self.path)
         finally:
             self._lock.release()
@@ -318,9 +333,16 @@ def _build(path: Path, created: dict[str, Any], now_us: int) -> None:
         raise JournalExists(
             f"create journal {path}: there is a file already", "open it, or choose another migration.journal"
         )
+    left = [path.name + suffix for suffix in SIDE_FILES if path.with_name(path.name + suffix).exists()]
+    if left:
+        # SQLite would replay another journal's -wal into the new file.
+        raise JournalExists(
+            f"create journal {path}: beside it there is {', '.join(left)}, left by a journal that was deleted or moved",
+            "move them away too, or put that journal back",
+        )
     partial = path.with_name(path.name + ".new")
     try:
-        _remove(partial)
+        remove_database(partial)
         # The mode is fixed before SQLite opens the file; its WAL and shared memory take it over.
         os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         with opening(path):
@@ -341,14 +363,8 @@ def _build(path: Path, created: dict[str, Any], now_us: int) -> None:
         ) from error
     except JournalError:
         # On a full disk what could not become a journal must not keep the room.
-        _remove(partial)
+        remove_database(partial)
         raise
-
-
-def _remove(path: Path) -> None:
-    """Delete a database with its side files, the database last: without it the others mean nothing."""
-    for suffix in ("-wal", "-shm", ""):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _first_event(connection: sqlite3.Connection, created: dict[str, Any], now_us: int) -> None:

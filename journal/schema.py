@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from journal.errors import JournalCorrupt, JournalNewer
+from journal.errors import RESTORE_BACKUP, JournalCorrupt, JournalNewer
 
 if TYPE_CHECKING:
     import sqlite3
@@ -274,7 +274,7 @@ def check_version(connection: sqlite3.Connection, path: Path, supported: int) ->
 
 
 def check_guards(connection: sqlite3.Connection, path: Path) -> None:
-    """Check that every trigger that protects the log is there, word for word, and fires.
+    """Check that every trigger that protects the log is there, word for word; none is fired.
 
     Raises:
         JournalCorrupt: one is missing or altered: the log may have been edited.
@@ -285,7 +285,7 @@ def check_guards(connection: sqlite3.Connection, path: Path) -> None:
             raise JournalCorrupt(
                 f"open journal {path}: guard trigger {name} is {'altered' if name in found else 'missing'}: "
                 "something other than backfillctl has changed this file",
-                "restore a backup (`backfillctl journal backup`), or look into what changed it",
+                f"look into what changed it, or {RESTORE_BACKUP}",
             )
 
 
