@@ -87,3 +87,7 @@ def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests():
     for mark in ("demo", "tests"):
         block = README.split(f"<!-- {mark} -->", 1)[1].split("```", 2)[1]
         assert len([line for line in block.splitlines()[1:] if line.strip()]) == 1
+
+
+def test_the_readme_has_no_gap_left_to_fill():
+    assert "@@" not in README
