@@ -315,7 +315,7 @@ class Pipeline:
         if self._limits.max_failures.exceeded(self.parked, self._limits.planned_rows):
             raise MigrationHalted(
                 f"{self.parked} keys parked in this session, more than max_failures = {self._limits.max_failures}",
-                "`backfillctl status` names the causes; mend them, then `backfillctl requeue`, or raise upload.max_failures",
+                "`backfillctl status` names the causes; mend them, then `backfillctl requeue --all`, or raise upload.max_failures",
                 ExitCode.PARKED,
             )
 

@@ -54,8 +54,8 @@ def next_steps(status: MigrationStatus) -> list[str]:
     if status.state is MigrationState.COMPLETE:
         return _after_completion(status)
     if status.owner is not None:
-        return [f"{why}, and `backfillctl requeue` once this session has ended"] if held else []
-    steps = [f"{why}, then `backfillctl requeue`"] if held else []
+        return [f"{why}, and `backfillctl requeue --all` once this session has ended"] if held else []
+    steps = [f"{why}, then `backfillctl requeue --all`"] if held else []
     if status.session is None:
         steps.append("`backfillctl plan` counts what there is to do, `backfillctl run` does it")
     elif status.state is MigrationState.KILLED:

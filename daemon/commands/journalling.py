@@ -20,6 +20,8 @@ OWNER_WAIT_SECONDS = 1.0
 """How long a command waits for a daemon that is just ending; one that runs is named at once after that."""
 PROBLEMS_SHOWN_MAX = 20
 """What `journal check` prints: one screen."""
+NARROWING_SHOWN_MAX = 5
+"""Options that a message repeats: one line, also of a requeue of a thousand keys."""
 
 
 @click.command()
@@ -63,8 +65,22 @@ def requeue(
         click.echo(
             f"{number} {'key' if number == 1 else 'keys'} requeued; the next `backfillctl run` drives {'it' if number == 1 else 'them'} again"
         )
+    elif every:
+        click.echo("nothing requeued: no key is parked")
     else:
-        click.echo("nothing requeued: no parked key matches")
+        raise ConfigError(
+            [f"requeue: no parked key matches {_narrowing(source_name, keys, failure)}; nothing requeued"],
+            "`backfillctl status` lists what is parked and why, `backfillctl explain KEY` tells a key's state",
+        )
+
+
+def _narrowing(source_name: str | None, keys: tuple[str, ...], failure: str | None) -> str:
+    options = [("--source", source_name), *(("--key", key) for key in keys), ("--failure", failure)]
+    given = [f'{option} "{value}"' for option, value in options if value is not None]
+    shown = ", ".join(given[:NARROWING_SHOWN_MAX])
+    return (
+        f"{shown} and {len(given) - NARROWING_SHOWN_MAX} more" if len(given) > NARROWING_SHOWN_MAX else shown
+    )
 
 
 def _refuse_unknown_class(failure: str | None) -> None:
@@ -96,7 +112,8 @@ def journal_group() -> None:
 def journal_check(ctx: click.Context, config_path: Path | None, journal_path: Path | None) -> None:
     """Verify every event, every plan chunk, and that the projections follow from them."""
     path = find_journal(config_path, journal_path)
-    from journal import maintenance
+    from journal import checking, maintenance
+    from journal.errors import RESTORE_BACKUP
 
     problems = maintenance.check(path)
     for problem in problems[:PROBLEMS_SHOWN_MAX]:
@@ -104,9 +121,12 @@ def journal_check(ctx: click.Context, config_path: Path | None, journal_path: Pa
     if len(problems) > PROBLEMS_SHOWN_MAX:
         click.echo(f"error: and {len(problems) - PROBLEMS_SHOWN_MAX} more", err=True)
     if problems:
-        click.echo(
-            f"hint: keep a copy of {path}; `backfillctl journal rebuild` derives projections anew", err=True
+        hint = (
+            f"keep a copy of {path}; `backfillctl journal rebuild` derives projections anew"
+            if checking.mended_by_rebuild(problems)
+            else f"keep {path} for inquiry; no rebuild mends this: {RESTORE_BACKUP}"
         )
+        click.echo(f"hint: {hint}", err=True)
         ctx.exit(ExitCode.JOURNAL)
     click.echo(f"{path}: sound")
 

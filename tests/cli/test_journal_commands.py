@@ -187,7 +187,6 @@ def test_events_refuse_what_they_do_not_know(invoke: Invoke, path: Path, argumen
         (["--key", "b"], {"b"}),
         (["--failure", "foreign_object"], {"c"}),
         (["--source", "attachments", "--failure", "rejected"], {"b"}),
-        (["--key", "a"], set()),
     ],
 )
 def test_requeue_gives_parked_keys_another_chance(
@@ -199,6 +198,50 @@ def test_requeue_gives_parked_keys_another_chance(
     after = states(path)
     assert {key for key in before if before[key] != after[key]} == requeued
     assert all(after[key] == "planned" for key in requeued)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--key", "typo"],
+        ["--key", "a"],
+        ["--failure", "unusable_key"],
+        ["--source", "attachments", "--failure", "unusable_key"],
+        ["--key", "b", "--failure", "foreign_object"],
+    ],
+)
+def test_a_requeue_that_matches_nothing_exits_2_names_what_it_looked_for_and_changes_nothing(
+    invoke: Invoke, path: Path, arguments: list[str]
+) -> None:
+    before = content(path)
+    result = invoke("requeue", "--journal", path, *arguments)
+    assert result.exit_code == ExitCode.USAGE
+    assert all(word in result.stderr for word in arguments)
+    assert "hint: `backfillctl status`" in result.stderr
+    assert content(path) == before
+
+
+def test_a_requeue_of_all_with_nothing_parked_is_no_failure(invoke: Invoke, path: Path) -> None:
+    assert invoke("requeue", "--journal", path, "--all").exit_code == 0
+    result = invoke("requeue", "--journal", path, "--all")
+    assert (result.exit_code, result.stdout) == (0, "nothing requeued: no key is parked\n")
+
+
+def test_a_requeue_of_many_keys_that_match_nothing_is_told_on_one_screen(invoke: Invoke, path: Path) -> None:
+    keys = [word for number in range(500) for word in ("--key", f"no{number}")]
+    result = invoke("requeue", "--journal", path, *keys)
+    assert "and 495 more" in result.stderr
+    assert len(result.stderr.splitlines()) == 2
+
+
+def test_the_command_that_status_advises_for_parked_keys_runs(
+    invoke: Invoke, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    told = invoke("status", "--journal", path).stdout
+    advised = told.partition("mend the cause, then `backfillctl ")[2].partition("`")[0]
+    result = invoke(*advised.split(), "--journal", path)
+    assert (result.exit_code, result.stdout.partition(";")[0]) == (0, "2 keys requeued")
 
 
 @pytest.mark.parametrize("arguments", [["--failure", "rejcted"], ["--source", "attachment"]])
