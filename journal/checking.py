@@ -11,6 +11,7 @@ from journal.projections import Projector
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from journal.reader import Reader
 
@@ -20,6 +21,9 @@ EVENTS_PER_PAGE = 200
 """Events read and folded in one transaction."""
 KEYS_PER_PAGE = 50_000
 """Ordinals compared in one transaction."""
+
+_PROJECTION = "projection"
+"""How every problem begins that concerns projections alone."""
 
 _SMALL = ("progress", "source", "tally", "segment", "chunk", "claim", "straggler", "failure", "latest")
 _LARGE = ("outcome", "key_event")
@@ -36,6 +40,11 @@ def problems(reader: Reader) -> list[str]:
             check.plan()
             check.projections()
         return check.found
+
+
+def mended_by_rebuild(found: Sequence[str]) -> bool:
+    """Say whether all of these problems concern projections, so that the log is sound and gives them anew."""
+    return all(problem.startswith(_PROJECTION) for problem in found)
 
 
 class _Check:
@@ -135,7 +144,7 @@ class _Check:
             )
             if head_seq < self._seq:
                 self.found.append(
-                    f"projections: they end at event {head_seq}, the log at event {self._seq};"
+                    f"{_PROJECTION}s: they end at event {head_seq}, the log at event {self._seq};"
                     " opening the journal for writing brings them up"
                 )
                 return
@@ -182,6 +191,4 @@ class _Check:
         ):
             rows = self._connection.execute(f"{first} EXCEPT {second} LIMIT 2").fetchall()
             if rows:
-                self.found.append(
-                    f"projection {table} {verdict}, such as {rows[0]!r}; `journal rebuild` mends it"
-                )
+                self.found.append(f"{_PROJECTION} {table} {verdict}, such as {rows[0]!r}")

@@ -155,7 +155,9 @@ def _translated(what: str, error: sqlite3.Error) -> JournalError:
     primary = None if code is None else code & 0xFF
     if primary == sqlite3.SQLITE_FULL:
         return JournalFull(f"{what}: the disk is full", "free some space, then start again")
-    if primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+    # Text that is no UTF-8 is refused by Python, without an error code: SQLite stores what it is given.
+    no_text = code is None and "decode to UTF-8" in str(error)
+    if no_text or primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return JournalCorrupt(f"{what}: {error}", f"run `backfillctl journal check`, or {RESTORE_BACKUP}")
     return JournalError(
         f"{what}: {error}",

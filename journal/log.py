@@ -122,7 +122,7 @@ class Journal(PlanLog, CopyLog):
 
         Raises:
             JournalMissing, JournalLocked, JournalNewer, JournalOnNetworkFilesystem: as `open`.
-            JournalCorrupt: the log itself contradicts itself.
+            JournalCorrupt: the log itself contradicts itself; every projection is as it was.
         """
         lock = cls._locked(path, now_us, WAIT_SECONDS)
         try:
@@ -162,7 +162,7 @@ class Journal(PlanLog, CopyLog):
                     upgraded = {"from": found, "applied": applied, "backup": copy.name}
                 schema.check_guards(connection, path)
                 journal._read_head()
-                journal._check_tail()
+                journal._check_chain(whole=anew)
                 if not anew:
                     journal._check_ends()
                     journal._load()
@@ -176,21 +176,24 @@ class Journal(PlanLog, CopyLog):
             raise
         return journal, folded
 
-    def _check_tail(self) -> None:
-        rows = self._connection.execute(
-            "SELECT seq, ts, kind, version, source, data, chain FROM event ORDER BY seq DESC LIMIT ?",
-            (TAIL_EVENTS + 1,),
-        ).fetchall()[::-1]
-        previous: tuple[int, bytes] = (0, CHAIN_START)
-        if len(rows) > TAIL_EVENTS:
-            previous = (rows[0][0], rows[0][6])
-            rows = rows[1:]
-        for seq, ts_us, kind, version, source, data, chain in rows:
+    def _check_chain(self, *, whole: bool) -> None:
+        """Check that each event continues the chain: those of the tail, or all, and then also that all are JSON."""
+        if self._head_seq == 0:
+            raise JournalCorrupt(f"open journal {self.path}: its log is empty", RESTORE_BACKUP)
+        after = 0 if whole else max(self._head_seq - TAIL_EVENTS, 0)
+        before = self._row("SELECT chain FROM event WHERE seq = ?", after)
+        previous: tuple[int, bytes] = (after, CHAIN_START if before is None else before[0])
+        for seq, ts_us, kind, version, source, data, chain in self._connection.execute(
+            "SELECT seq, ts, kind, version, source, data, chain FROM event WHERE seq > ? ORDER BY seq",
+            (after,),
+        ):
             if seq != previous[0] + 1 or chain != link(previous[1], seq, ts_us, kind, version, source, data):
                 raise JournalCorrupt(
                     f"open journal {self.path}: event {seq} does not continue the chain of event {previous[0]}",
                     f"run `backfillctl journal check` to see how far the damage goes, or {RESTORE_BACKUP}",
                 )
+            if whole:
+                decode(seq, data)
             previous = (seq, chain)
 
     def _check_ends(self) -> None:

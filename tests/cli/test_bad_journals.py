@@ -123,6 +123,18 @@ def test_a_flipped_bit_in_an_event_is_refused_by_all_that_write_and_by_check(
     assert journal.read_bytes() == before
 
 
+def test_check_tells_to_rebuild_only_where_that_helps(invoke: Invoke, smallest: Path, journal: Path) -> None:
+    connection = sqlite3.connect(journal)
+    connection.execute("UPDATE tally SET stored = 7")
+    connection.commit()
+    connection.close()
+    assert "backfillctl journal rebuild" in refused(invoke, smallest, ["journal", "check"])
+    flip(journal, b"an end of some length")
+    message = refused(invoke, smallest, ["journal", "check"])
+    assert "journal rebuild" not in message
+    assert "restore a backup" in message
+
+
 @pytest.mark.parametrize("arguments", [*READING[:3], BACKUP], ids=" ".join)
 def test_a_flipped_bit_in_an_event_keeps_no_reading_command_from_ending_in_order(
     invoke: Invoke, smallest: Path, journal: Path, arguments: list[str]

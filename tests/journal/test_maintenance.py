@@ -13,7 +13,7 @@ import pytest
 from journal import appending, checking, maintenance
 from journal.errors import JournalCorrupt, JournalError, JournalLocked
 from journal.events import CHAIN_START, link
-from journal.log import Journal
+from journal.log import TAIL_EVENTS, Journal
 from journal.reader import Reader
 from journal.schema import GUARDS, PROJECTIONS
 from tests.journal.journals import NOW_US, park, plan, planned, reopen, rows, settle, take
@@ -173,6 +173,71 @@ def test_a_rebuild_that_was_interrupted_goes_on_at_the_next_opening(
     assert dump(path)["progress"][0][1] == 6
     reopen(path).close()
     assert dump(path) == lived
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE event SET ts = ts + 1 WHERE seq = 3",
+        "DELETE FROM event WHERE seq = 8",
+        "DELETE FROM event",
+        "UPDATE event SET data = CAST(x'ff' AS TEXT) WHERE seq = 2",
+    ],
+)
+def test_rebuild_verifies_the_whole_log_before_it_empties_a_projection(path: Path, statement: str) -> None:
+    with reopen(path) as journal:
+        for _ in range(TAIL_EVENTS):
+            journal.note("halted", {}, now_us=NOW_US)
+    tamper(path, statement)
+    before = dump(path)
+    with pytest.raises(JournalCorrupt):
+        maintenance.rebuild(path)
+    assert dump(path) == before
+
+
+def test_rebuild_refuses_an_event_that_is_no_json_though_its_chain_holds(path: Path) -> None:
+    head = head_of(path)
+    chain = link(chain_of(path, head), head + 1, NOW_US, "halted", 1, None, "{")
+    tamper(
+        path, f"INSERT INTO event VALUES ({head + 1}, {NOW_US}, 'halted', 1, NULL, '{{', x'{chain.hex()}')"
+    )
+    before = dump(path)
+    with pytest.raises(JournalCorrupt, match="not JSON"):
+        maintenance.rebuild(path)
+    assert dump(path) == before
+
+
+def head_of(path: Path) -> int:
+    with Reader.open(path) as reader:
+        return reader.head_seq()
+
+
+def chain_of(path: Path, seq: int) -> bytes:
+    connection = sqlite3.connect(path)
+    (chain,) = connection.execute("SELECT chain FROM event WHERE seq = ?", (seq,)).fetchone()
+    connection.close()
+    return bytes(chain)
+
+
+@pytest.mark.parametrize(
+    ("statement", "mended"),
+    [
+        ("UPDATE tally SET stored = stored + 1", True),
+        ("UPDATE progress SET projected_seq = 3", True),
+        ("UPDATE event SET ts = ts + 1 WHERE seq = 3", False),
+        ("UPDATE plan SET row_key = 'k00041x' WHERE ordinal = 42", False),
+    ],
+)
+def test_a_rebuild_is_said_to_mend_what_it_mends_and_nothing_else(
+    path: Path, statement: str, mended: bool
+) -> None:
+    tamper(path, statement)
+    problems = maintenance.check(path)
+    assert problems
+    assert checking.mended_by_rebuild(problems) is mended
+    if mended:
+        maintenance.rebuild(path)
+        assert maintenance.check(path) == []
 
 
 def test_rebuild_works_in_bounded_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
