@@ -128,6 +128,23 @@ class Reader:
                     return found
         raise self._unreadable()
 
+    def _read_projected(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run queries on projections, as `read`, unless they say less than the log.
+
+        A writer's transaction moves both, so they lag only while, or since, they are derived anew.
+        """
+
+        def checked(connection: sqlite3.Connection) -> T:
+            progress = connection.execute("SELECT projected_seq, name FROM progress").fetchone()
+            if progress is None or progress[1] is None or progress[0] < _head_seq(connection):
+                raise JournalError(
+                    f"read journal {self.path}: its projections are being derived anew",
+                    "wait until that has ended; if it was interrupted, run `backfillctl journal rebuild`",
+                )
+            return query(connection)
+
+        return self.read(checked)
+
     @contextmanager
     def working_connection(self) -> Iterator[sqlite3.Connection]:
         """Yield a connection with temporary tables of its own, for many short reads in a row.
@@ -198,10 +215,13 @@ class Reader:
         """Return the state of the whole migration, from one consistent read.
 
         `now_us` is accepted so that every view takes the same clock; nothing in the status depends on it.
+
+        Raises:
+            JournalError: the projections are being derived anew; `explain` and `objects` raise it too.
         """
         del now_us
         owner = self.owner()
-        return self.read(lambda connection: status.migration_status(connection, owner))
+        return self._read_projected(lambda connection: status.migration_status(connection, owner))
 
     def head_seq(self) -> int:
         """Return the newest event's seq."""
@@ -243,7 +263,7 @@ class Reader:
 
     def explain(self, key: str) -> list[KeyHistory]:
         """Return the life of a row key, once per time it was planned, over all sources; empty if it never was."""
-        return self.read(
+        return self._read_projected(
             lambda connection: [
                 histories.key_history(connection, ordinal)
                 for ordinal in histories.ordinals_of(connection, key)
@@ -252,26 +272,14 @@ class Reader:
 
     def objects(self, *, after_seq: int = 0, limit: int = 20_000) -> ObjectPage:
         """Return a page of what must be in the bucket: at least `limit` objects but for the last page."""
-        return self.read(
+        return self._read_projected(
             lambda connection: histories.expected_objects(
                 connection, after_seq=after_seq, head_seq=_head_seq(connection), limit=limit
             )
         )
 
-    def plan_count(self) -> int:
-        """Return the rows of the plan, counted."""
-        return self.read(
-            lambda connection: int(connection.execute("SELECT count(*) FROM plan").fetchone()[0])
-        )
-
-    def outcome_count(self) -> int:
-        """Return the settled keys, counted."""
-        return self.read(
-            lambda connection: int(connection.execute("SELECT count(*) FROM outcome").fetchone()[0])
-        )
-
     def _source_id(self, name: str) -> int:
-        row = self.read(
+        row = self._read_projected(
             lambda connection: connection.execute("SELECT id FROM source WHERE name = ?", (name,)).fetchone()
         )
         if row is None:

@@ -15,13 +15,14 @@ import pytest
 from journal import reader as reader_module
 from journal.errors import JournalCorrupt, JournalError, JournalMissing, JournalNewer, JournalOutdated
 from journal.lock import Lock
+from journal.log import Journal
 from journal.reader import Reader
 from journal.schema import APPLICATION_ID
 from tests.journal.journals import NOW_US, create, park, plan, planned, rows, settle, take
 from tests.journal.test_lock import daemon, process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NOBODY = 65534
 
@@ -60,8 +61,6 @@ def unwritable(path: Path) -> Iterator[Path]:
 
 
 def test_a_journal_that_a_daemon_writes_is_read_up_to_its_newest_commit(path: Path) -> None:
-    from journal.log import Journal
-
     with Journal.open(path, now_us=NOW_US) as journal, Reader.open(path) as reader:
         assert stored(reader) == 4
         settle(journal, [key.ordinal for key in take(journal, 1, 3).keys])
@@ -236,9 +235,48 @@ def test_reading_leaves_the_journal_as_it_was(path: Path) -> None:
     assert facts() == before
 
 
-def test_counts_are_counted(path: Path) -> None:
+@pytest.mark.parametrize("left", [0, 1, 3], ids=["before the first event", "after one", "after some"])
+def test_projections_that_are_being_derived_anew_are_never_shown(
+    path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    """A rebuild that is killed after so many transactions of one event, or still at work there."""
+    monkeypatch.setattr("journal.appending.FOLD_EVENTS_MAX", 1)
+
+    class Killed(Journal):
+        commits = 0
+
+        def _commit(self) -> None:
+            super()._commit()
+            self.commits += 1
+            if self.commits == left + 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Killed.rebuild(path, now_us=NOW_US)
     with Reader.open(path) as reader:
-        assert (reader.plan_count(), reader.outcome_count()) == (10, 4)
+        asked: list[Callable[[], object]] = [
+            lambda: reader.status(now_us=NOW_US),
+            lambda: reader.explain("k00001"),
+            reader.objects,
+            lambda: list(reader.events(source="source-1")),
+        ]
+        for ask in asked:
+            with pytest.raises(JournalError, match="its projections are being derived anew") as refused:
+                ask()
+            assert "backfillctl journal rebuild" in refused.value.hint
+        assert len(list(reader.events())) == reader.head_seq()
+    Journal.rebuild(path, now_us=NOW_US)
+    with Reader.open(path) as reader:
+        assert stored(reader) == 4
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM progress", "UPDATE progress SET name = NULL"])
+def test_a_journal_whose_progress_is_lost_is_refused_with_a_hint(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(statement)
+    connection.close()
+    with Reader.open(path) as reader, pytest.raises(JournalError, match="being derived anew"):
+        reader.status(now_us=NOW_US)
 
 
 def test_status_names_parked_keys_by_reason(tmp_path: Path) -> None:
