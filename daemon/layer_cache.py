@@ -69,6 +69,8 @@ def sources(section: LayerCacheSection) -> list[SourceConfig]:
             key=("key",),
             created_at="created_at",
             value="value",
+            null_created_at=section.null_created_at,
+            null_value=section.null_value,
             layout="tiered",
             reverse_key=False,
             bucket=bucket_of(section, cache),

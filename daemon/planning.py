@@ -235,5 +235,5 @@ def refuse_undecided_nulls(spec: SourceConfig, excluded: Exclusions) -> None:
     if asked:
         raise SourceUnfitError(
             f"plan {spec.name}: {'; '.join(asked)}",
-            f'nothing was planned; decide in [[source]] "{spec.name}"',
+            f'nothing was planned; decide in [[source]] or [layer_cache], whichever "{spec.name}" comes from',
         )

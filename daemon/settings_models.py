@@ -260,6 +260,8 @@ class LayerCacheSection(_Model):
         ]
         | None
     ) = None
+    null_created_at: Literal["include", "exclude"] | None = None
+    null_value: Literal["exclude", "empty"] | None = None
 
 
 def _not_empty(sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:

@@ -65,4 +65,6 @@ prefix = "attachments/"
 # caches = ["cas", "workspace_snapshot"]  # no default: name all
 # bucket_prefix = "si-layer-cache"
 # bucket_suffix = "production"
+# null_created_at = "exclude"             # as in [[source]], for all caches
+# null_value = "exclude"
 """

@@ -51,6 +51,19 @@ def test_d12_the_columns_beside_the_value_go_along_as_metadata() -> None:
     assert sources(section("cas"))[0].metadata == ("serialization_lib", "sort_key")
 
 
+@pytest.mark.parametrize(("created_at", "value"), [("include", "empty"), ("exclude", "exclude")])
+def test_what_becomes_of_nulls_is_decided_for_every_cache_at_once(created_at: str, value: str) -> None:
+    decided = LayerCacheSection.model_validate(
+        {"caches": list(GOLDEN), "bucket_prefix": "si", "null_created_at": created_at, "null_value": value}
+    )
+    made = sources(decided)
+    assert [(one.null_created_at, one.null_value) for one in made] == [(created_at, value)] * len(GOLDEN)
+
+
+def test_without_a_word_on_nulls_planning_asks_once_it_meets_one() -> None:
+    assert {(one.null_created_at, one.null_value) for one in sources(section(*GOLDEN))} == {(None, None)}
+
+
 def test_without_a_suffix_the_bucket_ends_with_the_table() -> None:
     assert bucket_of(section("cas", suffix=None), "cas") == "si-layer-cache-cas"
 

@@ -177,6 +177,7 @@ def test_undecided_nulls_are_refused_with_count_key_and_both_choices() -> None:
         '"empty"',
     ):
         assert word in refused.value.problem
+    assert "[[source]] or [layer_cache]" in refused.value.hint
 
 
 @pytest.mark.parametrize(
