@@ -28,7 +28,7 @@ def status_text(status: MigrationStatus, *, now_us: int, width: int) -> str:
     """Return the state of a migration in lines of at most `width` columns (WIDTH_MIN at least).
 
     In order: who works on it or how it ended; counts of each source; the safe checkpoint, ready to paste;
-    planning and closing; what is excluded; what is parked, what failed; the last verification; the next step.
+    planning and closing; what is excluded; keys that can't be objects; what is parked, what failed; the last verification; the next step.
     A section without anything to tell is left out, but for the checkpoint and the exclusions, of which it is
     told that there is none.
 
@@ -46,6 +46,7 @@ def status_text(status: MigrationStatus, *, now_us: int, width: int) -> str:
         _checkpoints(status, width),
         _planning(status, width),
         _excluded(status, width),
+        _unusable(status, width),
         _probes(status, width),
         _parked(status, width),
         _failures(status, now_us, width),
@@ -152,17 +153,21 @@ def _excluded(status: MigrationStatus, width: int) -> list[str]:
         return []
     entries: list[str] = []
     for name, source in _aligned(status.sources, width):
-        found = [f"{reasons(source.counts.excluded)}"] if any(source.counts.excluded.values()) else []
+        if any(source.counts.excluded.values()):
+            entries += _entry(name, reasons(source.counts.excluded), width)
+    return ["excluded rows (last finished pass)", *entries] if entries else ["excluded rows: none"]
+
+
+def _unusable(status: MigrationStatus, width: int) -> list[str]:
+    """Return how many keys no object can have: they are planned, unlike what is excluded."""
+    entries: list[str] = []
+    for name, source in _aligned(status.sources, width):
         if source.counts.unusable:
             example = (
                 f", for example {units.shown(source.unusable_example)}" if source.unusable_example else ""
             )
-            found.append(
-                f"{units.plural(source.counts.unusable, 'row')} whose key can't be an object key{example}"
-            )
-        if found:
-            entries += _entry(name, "; ".join(found), width)
-    return ["excluded rows (last finished pass)", *entries] if entries else ["excluded rows: none"]
+            entries += _entry(name, f"{units.plural(source.counts.unusable, 'row')}{example}", width)
+    return ["keys that can't be objects, parked when driven", *entries] if entries else []
 
 
 def _probes(status: MigrationStatus, width: int) -> list[str]:
