@@ -276,7 +276,7 @@ class CopyLog(EventLog):
         """Count the whole plan against the outcomes, not against counters; tell whether every key is settled.
 
         The first time that is so, and every source has a sealed pass and none open, `migration_completed` is
-        recorded.
+        recorded; and again after a source, a pass or keys were added.
         """
         self._check_usable()
         (unsettled,) = self._connection.execute(

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
+_INCOMPLETE = "UPDATE progress SET completed_seq = NULL"
+
 
 def update_one(
     connection: sqlite3.Connection, statement: str, parameters: Sequence[Any] | dict[str, Any]
@@ -58,6 +60,7 @@ def _source_added(connection: sqlite3.Connection, event: StoredEvent) -> None:
         (event.source, event.data["name"], encode(event.data["identity"])),
     )
     connection.execute("INSERT INTO tally VALUES (?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", (event.source,))
+    update_one(connection, _INCOMPLETE, ())
 
 
 def _source_closed(connection: sqlite3.Connection, event: StoredEvent) -> None:
@@ -74,7 +77,7 @@ def _source_reopened(connection: sqlite3.Connection, event: StoredEvent) -> None
         "UPDATE source SET closed = 0, closing_proof = NULL, proven = 0 WHERE id = ?",
         (event.source,),
     )
-    update_one(connection, "UPDATE progress SET completed_seq = NULL", ())
+    update_one(connection, _INCOMPLETE, ())
 
 
 def _pass_begun(connection: sqlite3.Connection, event: StoredEvent) -> None:
@@ -82,6 +85,7 @@ def _pass_begun(connection: sqlite3.Connection, event: StoredEvent) -> None:
         "INSERT INTO segment (id, source, pass, kind, state) VALUES (?, ?, ?, ?, 'open')",
         (event.data["segment"], event.source, event.data["pass"], event.data["kind"]),
     )
+    update_one(connection, _INCOMPLETE, ())
 
 
 def _chunk_sealed(connection: sqlite3.Connection, event: StoredEvent) -> None:

@@ -222,3 +222,26 @@ def test_passes_closing_probe_and_notes_are_shown(tmp_path: Path) -> None:
     assert found.verification is not None
     assert (found.server.data, found.verification.data) == ({"version": 18}, {"missing": 0})
     journal.close()
+
+
+@pytest.mark.parametrize("addition", ["a source", "a pass"])
+def test_a_finished_migration_to_which_something_is_added_is_finished_no_more(
+    tmp_path: Path, addition: str
+) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path, 2)
+    settle(journal, [key.ordinal for key in take(journal, source).keys])
+    assert journal.complete(now_us=NOW_US)
+    assert read(path).state is MigrationState.COMPLETE
+    if addition == "a source":
+        added = journal.add_source("added", {}, now_us=NOW_US)
+        assert (read(path).state, read(path).completed_us) == (MigrationState.RUNNING, None)
+        journal.begin_pass(added, kind="sweep", now_us=NOW_US)
+    else:
+        added = source
+        journal.begin_pass(source, kind="snapshot", now_us=NOW_US)
+    assert (read(path).state, read(path).completed_us) == (MigrationState.PLANNING, None)
+    journal.seal_segment(added, excluded={}, unusable=0, unusable_example=None, now_us=NOW_US)
+    assert journal.complete(now_us=NOW_US + 9)
+    assert (read(path).state, read(path).completed_us) == (MigrationState.COMPLETE, NOW_US + 9)
+    journal.close()
