@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,10 +21,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+OUTPUT_ERRNOS = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""How standard output fails: its reader went away (`events | head`), its disk is full or broken."""
+
+
 class _Commands(click.Group):
     """The group that turns every expected failure into one screen of text; the rest stays a traceback."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _guarded_output():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
+        with _guarded_output():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (BackfillError, JournalError) as failure:
@@ -32,17 +47,14 @@ class _Commands(click.Group):
             failures = list(_leaves(group))
             told = [one for one in failures if isinstance(one, BackfillError | JournalError)]
             unexpected = [one for one in failures if not isinstance(one, BackfillError | JournalError)]
-            if any(not isinstance(one, KeyboardInterrupt) for one in unexpected):
+            unwritten = [one for one in unexpected if _is_output_failure(one)]
+            if any(not isinstance(one, KeyboardInterrupt) for one in unexpected if one not in unwritten):
                 raise
+            if unwritten and not told:
+                raise unwritten[0] from None
             ctx.exit(_tell(told) if told else _interrupted())
         except KeyboardInterrupt:
             ctx.exit(_interrupted())
-        except OSError as failure:
-            if failure.errno != errno.EPIPE:
-                raise
-            # The reader of a pipe went away (`events | head`): what is still buffered has nowhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            ctx.exit(ExitCode.FAILED)
 
 
 @click.group(
@@ -75,6 +87,36 @@ def main() -> None:
             # A key that the terminal's encoding lacks is shown escaped; it must not end the command.
             stream.reconfigure(errors="backslashreplace")
     cli(prog_name="backfillctl")
+
+
+@contextmanager
+def _guarded_output() -> Iterator[None]:
+    """Write out what the block printed; exit 1 if standard output does not take it.
+
+    Flushed here, because what the interpreter fails to flush at its end is a traceback and exit code 120.
+    """
+    try:
+        try:
+            yield
+        except click.exceptions.Exit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+    except OSError as failure:
+        if not _is_output_failure(failure):
+            raise
+        # What is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if failure.errno != errno.EPIPE:
+            click.echo(
+                f"error: write standard output: {(failure.strerror or str(failure)).lower()}", err=True
+            )
+        raise click.exceptions.Exit(ExitCode.FAILED) from failure
+
+
+def _is_output_failure(failure: BaseException) -> bool:
+    """Say whether standard output failed: files that commands write themselves fail as BackfillError."""
+    return isinstance(failure, OSError) and failure.filename is None and failure.errno in OUTPUT_ERRNOS
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

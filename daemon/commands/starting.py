@@ -30,14 +30,14 @@ def init(config_path: Path) -> None:
 
     try:
         descriptor = os.open(config_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(SAMPLE)
     except FileExistsError as exc:
         raise ConfigError([f"write {config_path}: it exists"], "name another file with -c FILE") from exc
     except OSError as exc:
         raise ConfigError(
             [f"write {config_path}: {(exc.strerror or str(exc)).lower()}"], "name another file with -c FILE"
         ) from exc
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(SAMPLE)
     click.echo(f"{config_path} written; edit it, then: backfillctl check -c {config_path}")
 
 

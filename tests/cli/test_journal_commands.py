@@ -164,7 +164,9 @@ def test_events_are_one_a_line_and_can_be_narrowed(invoke: Invoke, path: Path) -
     every = invoke("events", "--journal", path).stdout.splitlines()
     assert len(every) > 5
     assert len(invoke("events", "--journal", path, "--limit", "2").stdout.splitlines()) == 2
+    assert any("  attachments  key_parked: " in line for line in every)
     parked = invoke("events", "--json", "--journal", path, "--kind", "key_parked", "--source", "attachments")
+    assert {json.loads(line)["source"] for line in parked.stdout.splitlines()} == {"attachments"}
     assert [json.loads(line)["kind"] for line in parked.stdout.splitlines()] == ["key_parked", "key_parked"]
     assert invoke("events", "--journal", path, "--since", "2026-01-15T18:00:00Z").stdout.splitlines() == every
     assert invoke("events", "--journal", path, "--since", "2999-01-01T00:00:00Z").stdout == ""
@@ -322,6 +324,32 @@ def test_a_key_that_is_not_utf8_is_refused(
     done = backfillctl("explain", os.fsdecode(b"\xff"), "--journal", path)
     assert done.returncode == ExitCode.USAGE
     assert "is not UTF-8" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["status"], ["events"], ["events", "--json"], ["journal", "export"], ["status", "-h"], ["--version"]],
+)
+def test_an_output_that_is_full_is_told_on_one_line_and_exits_1(
+    path: Path, arguments: list[str], unbuffered: str
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "daemon", *arguments],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "BACKFILL_JOURNAL": str(path), "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        ExitCode.FAILED,
+        "error: write standard output: no space left on device\n",
+    )
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly(path: Path) -> None:
