@@ -101,29 +101,49 @@ def _connect(path: Path, flags: str) -> sqlite3.Connection:
 def backup_into(connection: sqlite3.Connection, destination: Path) -> None:
     """Copy the journal as one consistent snapshot, through SQLite, to a file of mode 0600.
 
-    The copy appears under its name only when it is whole; an existing file is replaced.
+    The copy appears under its name only when it is whole; an existing file is replaced. On any error nothing
+    is left of it.
 
     Raises:
-        JournalError: the destination can't be written.
+        JournalFull, JournalError: the destination can't be written.
+        sqlite3.DatabaseError: the journal itself is corrupt.
     """
     partial = destination.with_name(destination.name + ".partial")
     try:
-        partial.unlink(missing_ok=True)
-        os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        target = sqlite3.connect(f"file:{quote(str(partial))}?mode=rw", uri=True, isolation_level=None)
         try:
-            # One step: in several, each commit of the daemon would start the copy over.
-            connection.backup(target, pages=-1)
-            # The copy is one file that opens anywhere, also where no WAL can be made beside it.
-            target.execute("PRAGMA journal_mode = DELETE").fetchall()
-        finally:
-            target.close()
-        partial.replace(destination)
+            _copy(connection, partial)
+            partial.replace(destination)
+        except BaseException:
+            remove_database(partial)
+            raise
         sync_directory(destination)
     except OSError as error:
         raise JournalError(
             f"write the copy of the journal to {destination}: {error.strerror}", "choose another destination"
         ) from error
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            raise
+        what = f"write the copy of the journal to {destination}"
+        if code == sqlite3.SQLITE_FULL:
+            raise JournalFull(
+                f"{what}: the disk is full", "free some space, or choose another destination"
+            ) from error
+        raise JournalError(f"{what}: {error}", "choose another destination") from error
+
+
+def _copy(connection: sqlite3.Connection, partial: Path) -> None:
+    remove_database(partial)
+    os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    target = sqlite3.connect(f"file:{quote(str(partial))}?mode=rw", uri=True, isolation_level=None)
+    try:
+        # One step: in several, each commit of the daemon would start the copy over.
+        connection.backup(target, pages=-1)
+        # The copy is one file that opens anywhere, also where no WAL can be made beside it.
+        target.execute("PRAGMA journal_mode = DELETE").fetchall()
+    finally:
+        target.close()
 
 
 def remove_database(path: Path) -> None:

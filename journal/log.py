@@ -326,7 +326,7 @@ class Journal(PlanLog, CopyLog):
     def backup(self, destination: Path) -> None:
         """Copy the journal, through the writer's own connection, to a file of its own."""
         self._check_usable()
-        with opening(destination):
+        with opening(self.path):
             backup_into(self._connection, destination)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import random
+import resource
 import sqlite3
 import stat
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ from tests.journal.journals import NOW_US, park, plan, planned, reopen, rows, se
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+FILE_BYTES_MAX = 40_000
+"""What a file may take where a copy is to fail: less than the journal, more than SQLite's shared memory."""
 
 
 @pytest.fixture
@@ -298,6 +302,34 @@ def test_a_backup_replaces_nothing(path: Path, tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="No such file"):
         maintenance.backup(path, tmp_path / "missing" / "copy.db")
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize("by", ["reader", "writer"])
+def test_a_backup_that_fails_names_its_destination_and_leaves_nothing(
+    path: Path, tmp_path: Path, by: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    copy = tmp_path / "elsewhere" / "copy.db"
+    assert path.stat().st_size > FILE_BYTES_MAX
+    with reopen(path) as journal:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, before[1]))
+        try:
+            with pytest.raises(JournalError) as failed:
+                journal.backup(copy) if by == "writer" else maintenance.backup(path, copy)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert failed.value.problem.startswith(f"write the copy of the journal to {copy}: ")
+    assert "destination" in failed.value.hint
+    assert list(copy.parent.iterdir()) == []
+
+
+def test_a_backup_of_a_corrupt_journal_blames_the_journal(path: Path, tmp_path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    with pytest.raises(JournalCorrupt, match=r"journal\.db"):
+        maintenance.backup(path, tmp_path / "copy.db")
+    assert not list(tmp_path.glob("copy*"))
 
 
 def test_a_hash_chain_is_plain_sha256(path: Path) -> None:
