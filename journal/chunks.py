@@ -1,7 +1,7 @@
 """The plan as it is claimed: chunk by chunk, each read once, checked against its hash, and kept while in use.
 
 SQLite has no page checksums: a flipped bit in a row key passes its integrity check and would end as "vanished".
-So what is claimed is served from the very rows that the hash was computed over.
+So what is claimed from a frontier is served from the very rows that the hash was computed over.
 """
 
 from __future__ import annotations
