@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, unquote
 
+from daemon.objects import PROBE_KEY_NAME
+
 if TYPE_CHECKING:
     from daemon.config import SourceConfig
 
@@ -74,7 +76,8 @@ def unusable_reason(key: str) -> str | None:  # noqa: PLR0911 -- one rule, one l
 
     SeaweedFS merges `a//b` into `a/b` and drops a leading '/', a backslash becomes '/' there, HTTP clients
     and proxies resolve '.' and '..', a trailing '/' reads as a folder; any of these can hide or overwrite
-    another row's object.
+    another row's object. What ends like the probe's object key may be it under some source's prefix, and a probe
+    overwrites and deletes what is there.
     """
     if not key:
         return "the object key is empty"
@@ -87,6 +90,8 @@ def unusable_reason(key: str) -> str | None:  # noqa: PLR0911 -- one rule, one l
         return None
     if _CONTROL.search(key) is not None:
         return "the object key contains a control character"
+    if key.endswith(PROBE_KEY_NAME):
+        return f"the object key ends with '{PROBE_KEY_NAME}', which is reserved for the probe"
     if "\\" in key:
         return "the object key contains a backslash"
     if key.startswith("/"):
@@ -112,7 +117,7 @@ def suspect_row_keys_longer_than(layout: Layout) -> int:
 
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_SUSPECT = re.compile("[\x00-\x1f\x7f-\x9f\\\\]|^/|/$|//|^\\.|/\\.")
+_SUSPECT = re.compile("[\x00-\x1f\x7f-\x9f\\\\]|^/|/$|//|^\\.|/\\.|" + re.escape(PROBE_KEY_NAME) + "$")
 
 
 def _tiers(name: str) -> list[str]:

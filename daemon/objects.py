@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+PROBE_KEY_NAME = ".backfill-probe"
+"""The probe's object key is this under a source's prefix: no row may have it, verification passes it over."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectFacts:

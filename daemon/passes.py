@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from daemon.errors import SourceUnfitError
 from daemon.layouts import layout_of, object_key, suspect_row_keys_longer_than, unusable_reason
+from daemon.objects import PROBE_KEY_NAME
 from daemon.planning import Change, Closing, Verdict, change_of, refuse_undecided_nulls
 from daemon.rows import Exclusions
 from daemon.scanning import Scanner
@@ -278,7 +279,7 @@ def _count_unusable(current: Pass) -> tuple[int, str | None]:
     layout = layout_of(current.spec)
     longer_than = suspect_row_keys_longer_than(layout)
     count, example, place = 0, None, 0
-    while suspects := current.stage.suspects(longer_than=longer_than, after=place):
+    while suspects := current.stage.suspects(longer_than=longer_than, reserved=PROBE_KEY_NAME, after=place):
         place = suspects[-1][0]
         unusable = [
             row_key for _, row_key in suspects if unusable_reason(object_key(layout, row_key)) is not None

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from daemon.probing import PROBE_KEY_NAME
+from daemon.objects import PROBE_KEY_NAME
 
 if TYPE_CHECKING:
     from daemon.config import Config

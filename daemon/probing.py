@@ -6,15 +6,23 @@ from dataclasses import dataclass
 from hashlib import md5
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from daemon.objects import IF_ABSENT, UNCONDITIONAL, Condition, PreconditionFailed, PutReceipt
+from daemon.objects import (
+    IF_ABSENT,
+    PROBE_KEY_NAME,
+    UNCONDITIONAL,
+    Condition,
+    ObjectFacts,
+    PreconditionFailed,
+    PutReceipt,
+)
 from daemon.retrying import Failure, FailureClass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PROBE_KEY_NAME = ".backfill-probe"
-"""The probe's object key is this under the source's prefix; verification passes it over."""
-_BODY = b"backfillctl asks whether conditional writes work here; safe to delete\n"
+BODY = b"backfillctl asks whether conditional writes work here; safe to delete\n"
+"""What a probe stores, always: by these bytes it knows an object that an earlier one left."""
+_MD5 = md5(BODY, usedforsecurity=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,7 @@ class ProbeFinding:
     Attributes:
         conditional: "atomic" (a PUT was refused because something was there), "ignored" (it overwrote) or
             "refused" (the header itself is not accepted).
-        deletable: the probe object could be deleted; if not, it remains under `key`.
+        deletable: the probe object could be deleted; if not, an object remains under `key`.
         key: the probe's object key.
     """
 
@@ -48,6 +56,12 @@ class Probed(Protocol):
     ) -> PutReceipt:
         """Store `body` under `key` if `condition` holds, else raise PreconditionFailed."""
 
+    async def head(self, bucket: str, key: str) -> ObjectFacts | None:
+        """Return what is there, or None."""
+
+    async def get_digest(self, bucket: str, key: str, *, size_max: int) -> tuple[str, int]:
+        """Return MD5 (hex) and size of what is there."""
+
     async def delete(self, bucket: str, key: str, *, version_id: str | None = None) -> None:
         """Delete the object, or one version of it."""
 
@@ -55,12 +69,23 @@ class Probed(Protocol):
 async def probe(target: Probed, bucket: str, prefix: str) -> ProbeFinding:
     """Find out by two PUTs to one fixed key under `prefix` what conditions are worth there.
 
-    May be repeated after a failure at any point: an object left by an earlier probe does not mislead it.
+    May be repeated after a failure at any point: an object left by an earlier probe does not mislead it. Any
+    other object under that key is neither overwritten nor deleted. Only where conditions are ignored and HEAD is
+    forbidden, nothing can be known of it beforehand.
 
     Raises:
-        Failure: an answer that says nothing about conditions, as a refusal of every PUT.
+        Failure: an answer that says nothing about conditions, as a refusal of every PUT; REJECTED if something
+            else than a probe's object is there.
     """
     key = f"{prefix}{PROBE_KEY_NAME}"
+    unseen: Failure | None = None
+    try:
+        await _is_there(target, bucket, key)
+    except Failure as failure:
+        # S3 answers 403 for what is missing to those who may not list the bucket; the condition still protects.
+        if failure.kind is not FailureClass.FORBIDDEN:
+            raise
+        unseen = failure
     taken: list[PutReceipt] = []
     conditional: Literal["atomic", "ignored", "refused"] = "ignored"
     try:
@@ -72,19 +97,44 @@ async def probe(target: Probed, bucket: str, prefix: str) -> ProbeFinding:
     except Failure as refusal:
         if refusal.kind is not FailureClass.REJECTED:
             raise
+        if unseen is not None:
+            raise unseen from refusal
         try:
             taken.append(await _put(target, bucket, key, UNCONDITIONAL))
         except Failure as failure:
             # Not the condition is refused, but the PUT: the first answer says why.
             raise refusal from failure
         conditional = "refused"
-    return ProbeFinding(conditional, await _delete(target, bucket, key, taken), key)
+    ours = bool(taken) or (unseen is None and await _is_there(target, bucket, key))
+    return ProbeFinding(conditional, ours and await _delete(target, bucket, key, taken), key)
+
+
+async def _is_there(target: Probed, bucket: str, key: str) -> bool:
+    """Say whether a probe's object is there, known by its bytes; False if nothing is.
+
+    Raises:
+        Failure: REJECTED if something else is there.
+    """
+    there = await target.head(bucket, key)
+    if there is None:
+        return False
+    if there.size == len(BODY):
+        # Under SSE-KMS an ETag is no digest of the bytes.
+        if there.etag == _MD5.hexdigest():
+            return True
+        if (await target.get_digest(bucket, key, size_max=len(BODY)))[0] == _MD5.hexdigest():
+            return True
+    raise Failure(
+        FailureClass.REJECTED,
+        "HEAD",
+        f"probe s3://{bucket}/{key}: expected nothing or what an earlier probe left, found another object of "
+        f"{there.size} bytes; move it away or choose another prefix",
+    )
 
 
 async def _put(target: Probed, bucket: str, key: str, condition: Condition) -> PutReceipt:
-    digest = md5(_BODY, usedforsecurity=False).digest()
     return await target.put(
-        bucket, key, _BODY, md5=digest, headers={"content-type": "text/plain"}, condition=condition
+        bucket, key, BODY, md5=_MD5.digest(), headers={"content-type": "text/plain"}, condition=condition
     )
 
 

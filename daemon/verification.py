@@ -18,7 +18,7 @@ from daemon.budget import Silence
 from daemon.comparing import EXAMPLES_MAX, Finding, FindingKind, Means, VerificationResult, compare
 from daemon.errors import BackfillError, ConfigError, ExitCode, RefusedError, UnreachableError
 from daemon.layouts import object_key, row_key_of
-from daemon.probing import PROBE_KEY_NAME
+from daemon.objects import PROBE_KEY_NAME
 from daemon.retrying import Decision, Disposition, Failure, FailureClass, decide
 from daemon.verification_stage import ListingStage
 from journal.events import Kind

@@ -284,7 +284,9 @@ class Stage:
             found = self._db.execute("select row_key from repeated limit 1").fetchone()
         return None if found is None else str(found[0])
 
-    def suspects(self, *, longer_than: int, after: int, limit: int = PAGE_ROWS_MAX) -> list[tuple[int, str]]:
+    def suspects(
+        self, *, longer_than: int, reserved: str, after: int, limit: int = PAGE_ROWS_MAX
+    ) -> list[tuple[int, str]]:
         """Return place and row key of rows after the `after`-th whose object key may be unusable.
 
         The condition is a superset that holds for every layout: SQLite filters ten million plain keys while
@@ -292,15 +294,18 @@ class Stage:
 
         Args:
             longer_than: bytes in UTF-8 up to which a row key can't be too long.
+            reserved: what no object key may end with; it may stand backwards in a row key, or only begin in
+                the prefix.
             after: place to continue after; 0 at first.
             limit: suspects returned at most.
         """
         with self._guarded("read"):
             return self._db.execute(
                 "select position, row_key from sorted where position > ? and (row_key glob ? or row_key in ('', '.')"
-                " or instr(row_key, '..') or instr(row_key, '\"\"') or length(cast(row_key as blob)) > ?)"
+                " or instr(row_key, '..') or instr(row_key, '\"\"') or length(cast(row_key as blob)) > ?"
+                " or instr(row_key, ?) or instr(row_key, ?) or instr(?, row_key) or instr(?, row_key))"
                 " order by position limit ?",
-                (after, _SUSPECT_GLOB, longer_than, limit),
+                (after, _SUSPECT_GLOB, longer_than, *(reserved, reserved[::-1]) * 2, limit),
             ).fetchall()
 
     @contextmanager

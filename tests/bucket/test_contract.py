@@ -7,8 +7,8 @@ import hashlib
 import pytest
 import trio
 
-from daemon.objects import IF_ABSENT, UNCONDITIONAL, PreconditionFailed, if_match
-from daemon.probing import PROBE_KEY_NAME
+from daemon.objects import IF_ABSENT, PROBE_KEY_NAME, UNCONDITIONAL, PreconditionFailed, if_match
+from daemon.probing import BODY
 from daemon.retrying import Failure, FailureClass
 from daemon.runtime import wall_clock_us
 
@@ -252,10 +252,18 @@ async def test_the_probe_tells_whether_conditions_hold_and_leaves_nothing(bucket
 
 
 async def test_a_probe_object_left_by_a_killed_run_does_not_mislead(bucket, server, prefix):
-    await put(bucket, server, f"{prefix}{PROBE_KEY_NAME}", b"left")
+    await put(bucket, server, f"{prefix}{PROBE_KEY_NAME}", BODY)
     finding = await bucket.probe(server.bucket, prefix)
     assert finding.conditional == ("atomic" if server.capabilities.honours_conditions else "ignored")
     assert await bucket.head(server.bucket, finding.key) is None
+
+
+async def test_a_probe_leaves_alone_what_is_not_its_own(bucket, server, prefix):
+    await put(bucket, server, f"{prefix}{PROBE_KEY_NAME}", b"a row's value")
+    failure = await failure_of(bucket.probe(server.bucket, prefix))
+    assert failure.kind is FailureClass.REJECTED
+    found = await bucket.get_digest(server.bucket, f"{prefix}{PROBE_KEY_NAME}", size_max=100)
+    assert found == (digest(b"a row's value").hex(), 13)
 
 
 async def test_a_clock_twenty_minutes_fast_is_learnt_from_the_answer(server, transport, prefix):

@@ -9,8 +9,8 @@ import httpx
 import pytest
 import trio
 
-from daemon.objects import IF_ABSENT, UNCONDITIONAL, PreconditionFailed
-from daemon.probing import PROBE_KEY_NAME
+from daemon.objects import IF_ABSENT, PROBE_KEY_NAME, UNCONDITIONAL, PreconditionFailed
+from daemon.probing import BODY
 from daemon.retrying import Failure, FailureClass
 from daemon.runtime import wall_clock_us
 from tests import s3_fake, s3_faults
@@ -305,14 +305,14 @@ async def test_an_endpoint_that_refuses_conditions_is_found_out_and_left_clean(s
 
 
 async def test_a_probe_whose_every_put_is_rejected_says_why_instead_of_blaming_the_condition(scripted, fake):
-    fake.script(s3_faults.answers(400, "InvalidStorageClass"))
-    fake.script(s3_faults.answers(400, "InvalidTag"))
+    fake.script(s3_faults.answers(400, "InvalidStorageClass"), operation="PUT")
+    fake.script(s3_faults.answers(400, "InvalidTag"), operation="PUT")
     failure = await failure_of(scripted.probe(BUCKET, ""))
     assert failure.code == "InvalidStorageClass"
     assert failure.__cause__.code == "InvalidTag"
 
 
-@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
 async def test_a_probe_interrupted_anywhere_can_be_repeated(scripted, fake, at):
     for _ in range(at - 1):
         fake.script(s3_faults.delays(0))
@@ -321,6 +321,57 @@ async def test_a_probe_interrupted_anywhere_can_be_repeated(scripted, fake, at):
     finding = await scripted.probe(BUCKET, "")
     assert (finding.conditional, finding.deletable) == ("atomic", True)
     assert fake.objects(BUCKET) == {}
+
+
+@pytest.mark.parametrize("conditions", ["atomic", "ignored", "refused"])
+async def test_a_probe_leaves_alone_what_it_did_not_make_and_names_it(scripted, fake, conditions):
+    fake.conditions = conditions
+    for body in (b"a row's value", bytes(len(BODY))):
+        fake.place(f"p/{PROBE_KEY_NAME}", body, BUCKET)
+        failure = await failure_of(scripted.probe(BUCKET, "p/"))
+        assert failure.kind is FailureClass.REJECTED
+        assert f"p/{PROBE_KEY_NAME}" in failure.message
+        assert fake.objects(BUCKET) == {f"p/{PROBE_KEY_NAME}": body}
+    assert {seen.operation for seen in fake.seen} <= {"HEAD", "GET"}
+
+
+async def test_a_probe_knows_what_an_earlier_one_left_under_kms(scripted, fake):
+    fake.place(PROBE_KEY_NAME, BODY, BUCKET, x_amz_server_side_encryption="aws:kms")
+    finding = await scripted.probe(BUCKET, "")
+    assert (finding.conditional, finding.deletable) == ("atomic", True)
+    assert fake.objects(BUCKET) == {}
+
+
+async def test_a_probe_that_may_not_look_deletes_only_what_it_stored(scripted, fake):
+    fake.denied.add("HEAD")
+    assert (await scripted.probe(BUCKET, "")).deletable
+    assert fake.objects(BUCKET) == {}
+    fake.place(PROBE_KEY_NAME, b"a row's value", BUCKET)
+    finding = await scripted.probe(BUCKET, "")
+    assert (finding.conditional, finding.deletable) == ("atomic", False)
+    assert fake.objects(BUCKET) == {PROBE_KEY_NAME: b"a row's value"}
+
+
+async def test_a_probe_that_may_not_look_overwrites_nothing_where_conditions_are_refused(scripted, fake):
+    fake.denied.add("HEAD")
+    fake.conditions = "refused"
+    fake.place(PROBE_KEY_NAME, b"a row's value", BUCKET)
+    assert (await failure_of(scripted.probe(BUCKET, ""))).kind is FailureClass.FORBIDDEN
+    assert fake.objects(BUCKET) == {PROBE_KEY_NAME: b"a row's value"}
+
+
+async def test_what_another_stores_during_the_probe_is_not_deleted(scripted, fake, monkeypatch):
+    head = scripted.head
+
+    async def head_then_another_stores(bucket, key):
+        there = await head(bucket, key)
+        if there is None:
+            fake.place(key, b"a row's value", bucket)
+        return there
+
+    monkeypatch.setattr(scripted, "head", head_then_another_stores)
+    assert (await failure_of(scripted.probe(BUCKET, ""))).kind is FailureClass.REJECTED
+    assert fake.objects(BUCKET) == {PROBE_KEY_NAME: b"a row's value"}
 
 
 async def test_a_forbidden_put_ends_the_probe(scripted, fake):

@@ -6,10 +6,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from daemon.layouts import Layout, object_key, suspect_row_keys_longer_than, unusable_reason
+from daemon.objects import PROBE_KEY_NAME
 from journal.checkpoint import Order, sort_key
 from journal.errors import JournalFailed
 from journal.staging import (
@@ -249,17 +250,29 @@ def test_a_sorted_stage_resumes_at_the_last_sealed_key(stage: Stage, journal: Pa
 
 LAYOUTS = st.builds(
     Layout,
-    prefix=st.sampled_from(["", "p/", "é"]),
+    prefix=st.sampled_from(["", "p/", "é", "p/.back"]),
     kind=st.sampled_from(["flat", "tiered"]),
     reverse=st.booleans(),
+)
+PROBE_LIKE = st.sampled_from(
+    [spelt for end in (PROBE_KEY_NAME, f"a/{PROBE_KEY_NAME}", "fill-probe") for spelt in (end, end[::-1])]
 )
 TRICKY = st.text(st.sampled_from('./\\a"é\n\x01\x7f\x85*[]'), max_size=8)
 
 
 @given(
     layout=LAYOUTS,
-    keys=st.lists(st.one_of(TRICKY, TRICKY.map(lambda key: key + "é" * 511)), max_size=12, unique=True),
+    keys=st.lists(
+        st.one_of(TRICKY, TRICKY.map(lambda key: key + "é" * 511), PROBE_LIKE), max_size=12, unique=True
+    ),
 )
+@example(layout=Layout(), keys=[PROBE_KEY_NAME])
+@example(layout=Layout(kind="tiered"), keys=[PROBE_KEY_NAME])
+@example(layout=Layout(reverse=True), keys=[PROBE_KEY_NAME[::-1]])
+@example(layout=Layout(prefix="p/.back"), keys=["fill-probe"])
+@example(layout=Layout(prefix="p/.back", reverse=True), keys=["eborp-llif"])
+@example(layout=Layout(composite=True), keys=['["a",".backfill-probe"]'])
+@example(layout=Layout(composite=True, reverse=True), keys=['["eborp-llifkcab.","a"]'])
 @settings(max_examples=60)
 def test_every_unusable_key_is_among_the_suspects(
     layout: Layout, keys: list[str], tmp_path_factory: pytest.TempPathFactory
@@ -268,7 +281,10 @@ def test_every_unusable_key_is_among_the_suspects(
         add(stage, [(key, 0, 0) for key in keys])
         stage.sort()
         suspects = {
-            key for _, key in stage.suspects(longer_than=suspect_row_keys_longer_than(layout), after=0)
+            key
+            for _, key in stage.suspects(
+                longer_than=suspect_row_keys_longer_than(layout), reserved=PROBE_KEY_NAME, after=0
+            )
         }
     assert {key for key in keys if unusable_reason(object_key(layout, key))} <= suspects
 
@@ -276,6 +292,6 @@ def test_every_unusable_key_is_among_the_suspects(
 def test_plain_keys_are_no_suspects_and_pages_of_suspects_follow_each_other(stage: Stage) -> None:
     add(stage, [(key, 0, 0) for key in ("plain", "a.b-c_d", "日本", "x/y", "a\\b", "..")])
     stage.sort()
-    first = stage.suspects(longer_than=900, after=0, limit=2)
-    rest = stage.suspects(longer_than=900, after=first[-1][0], limit=2)
+    first = stage.suspects(longer_than=900, reserved="~", after=0, limit=2)
+    rest = stage.suspects(longer_than=900, reserved="~", after=first[-1][0], limit=2)
     assert {key for _, key in first + rest} == {"x/y", "a\\b", ".."}

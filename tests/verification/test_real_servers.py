@@ -11,8 +11,7 @@ import trio
 from daemon.comparing import FindingKind
 from daemon.errors import RefusedError
 from daemon.layouts import Layout, object_key
-from daemon.objects import UNCONDITIONAL
-from daemon.probing import PROBE_KEY_NAME
+from daemon.objects import PROBE_KEY_NAME, UNCONDITIONAL
 from daemon.transport import S3Transport
 from daemon.verification import ListingPolicy, Verification, VerifiedSource
 from journal.reader import Reader

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from daemon.comparing import FindingKind
 from daemon.errors import BackfillError, ExitCode, RefusedError, UnreachableError
 from daemon.layouts import Layout, object_key, unusable_reason
-from daemon.probing import PROBE_KEY_NAME
+from daemon.objects import PROBE_KEY_NAME
 from daemon.retrying import Failure, FailureClass
 from daemon.verification import FINDINGS_PER_EVENT_MAX
 from journal.entries import Settled
