@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.errors import RefusedError, SourceUnfitError
 from daemon.row_queries import CAST_TYPES, Relation
-from daemon.rows import TableFacts
+from daemon.rows import ServerFacts, TableFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +32,8 @@ SELECT (pg_control_system()).system_identifier::text AS system_identifier,
        coalesce(host(inet_server_addr()) || ':' || inet_server_port(), 'local socket') AS address,
        pg_is_in_recovery() AS in_recovery,
        clock_timestamp() AS now_us"""
+SESSION = f"{SERVER}, pg_backend_pid() AS pid"
+"""What a new connection is asked before anything else: which server it reached, and by which backend."""
 
 WRITERS = """
 SELECT clock_timestamp() AS now_us,
@@ -114,6 +116,47 @@ class Writers:
     prepared: tuple[str, ...]
     in_recovery: bool
     replay_us: int | None
+
+
+@dataclass(slots=True)
+class FirstServer:
+    """The server that a run's first connection reached, which every later one must reach too.
+
+    A name may lead to several servers, or to another one after a failover. Rows that are missing there would
+    pass for deleted, and a closing proof would speak of another server's transactions.
+    """
+
+    facts: ServerFacts | None = None
+
+    def admit(self, found: ServerFacts, where: str) -> None:
+        """Remember the first server; compare any other with it.
+
+        Raises:
+            RefusedError: another server answers at `where`, or the same one in another role or history.
+        """
+        first = self.facts
+        if first is None:
+            self.facts = found
+            return
+        if found.system_identifier != first.system_identifier:
+            difference = (
+                f"is another server (system identifier {found.system_identifier}) than this session began with "
+                f"({first.system_identifier})"
+            )
+        elif found.timeline != first.timeline:
+            difference = f"is on timeline {found.timeline}; this session began on timeline {first.timeline}"
+        elif found.in_recovery != first.in_recovery:
+            difference = f"is a {_role(found)}; this session began with a {_role(first)}"
+        else:
+            return
+        raise RefusedError(
+            f"PostgreSQL at {where} {difference}",
+            "name one server in postgres.dsn, or after a failover start again with --accept-source",
+        )
+
+
+def _role(server: ServerFacts) -> str:
+    return "standby" if server.in_recovery else "primary"
 
 
 @dataclass(slots=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections import deque
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
 from daemon import catalogue
-from daemon.catalogue import Writers
+from daemon.catalogue import FirstServer, Writers
 from daemon.describing import Session, describe, null_keys_error
 from daemon.errors import SourceUnfitError, UnreachableError
 from daemon.retrying import Failure, FailureClass, backoff
@@ -42,6 +43,7 @@ class PostgresSource:
         planning: Session,
         fetching: Sequence[Session],
         *,
+        first_server: FirstServer,
         utf8: bool,
         give_up_after: float,
         random: Random,
@@ -51,6 +53,7 @@ class PostgresSource:
         Args:
             planning: shared by callers, one statement at a time.
             fetching: lent to one caller at a time.
+            first_server: the server that the sessions' first connection reached.
             utf8: the database's encoding is UTF8.
             give_up_after: seconds of silence that a planning read bears.
             random: source of backoff jitter.
@@ -59,6 +62,7 @@ class PostgresSource:
         self._fetching = tuple(fetching)
         self._idle = deque(fetching)
         self._lent = trio.Semaphore(len(fetching))
+        self._first_server = first_server
         self._give_up_after = give_up_after
         self._random = random
         self._utf8 = utf8
@@ -70,10 +74,13 @@ class PostgresSource:
         """Return which server answers, and its clock.
 
         Raises:
+            RefusedError: it is not, or no longer, the server that the first connection reached.
             UnreachableError: silent for `give_up_after`.
         """
         (row,) = await self._patiently(lambda: self._planning.fetch(catalogue.SERVER, operation="IDENTIFY"))
-        return ServerFacts(*row)
+        facts = ServerFacts(*row)
+        self._first_server.admit(facts, self._planning.where)
+        return facts
 
     async def describe(self, spec: SourceConfig) -> TableFacts:
         """Look the source's table up and judge it.
@@ -166,12 +173,20 @@ class PostgresSource:
 
         Running transactions are read first and prepared ones after, in a later statement: one that is prepared
         in between is seen at least once.
+
+        Raises:
+            RefusedError: a standby was promoted meanwhile.
+            UnreachableError: silent for `give_up_after`.
         """
 
         async def look() -> Writers:
             ours = [session.backend_pid for session in (self._planning, *self._fetching)]
             (row,) = await self._planning.fetch(catalogue.WRITERS, cutoff_us, ours, operation="WATCH")
             now_us, in_recovery, replay_us, reads_all_stats, pids = row
+            # A promotion leaves the connections to the standby as they are.
+            assert self._first_server.facts is not None
+            now = replace(self._first_server.facts, in_recovery=in_recovery)
+            self._first_server.admit(now, self._planning.where)
             # On a standby the view says nothing of prepared transactions of the primary either.
             prepared = await self._planning.fetch(catalogue.PREPARED, operation="WATCH")
             return Writers(

@@ -21,12 +21,14 @@ import asyncpg
 import trio
 import trio_asyncio
 
+from daemon import catalogue
+from daemon.catalogue import FirstServer
 from daemon.conninfo import ConnectionTarget, connection_target
 from daemon.errors import ConfigError, UnreachableError
 from daemon.reading import PostgresSource
 from daemon.retrying import Failure
 from daemon.row_queries import quoted
-from daemon.rows import INFINITY_US, MINUS_INFINITY_US
+from daemon.rows import INFINITY_US, MINUS_INFINITY_US, ServerFacts
 from daemon.server_errors import pooled, refused_connection, translated
 
 if TYPE_CHECKING:
@@ -99,15 +101,23 @@ async def open_source(
             "lock_timeout": f"{postgres.lock_timeout * 1000:.0f}",
         }
         command_timeout = postgres.statement_timeout + COMMAND_GRACE_SECONDS
+        first_server = FirstServer()
 
         def session(extra: Mapping[str, str]) -> Session:
-            return Session(loop, target, {**settings, **extra}, migration, command_timeout)
+            return Session(loop, target, {**settings, **extra}, migration, command_timeout, first_server)
 
         planning = session({})
         fetching = [session(FETCH_SETTINGS) for _ in range(max(1, postgres.connections - 1))]
         try:
             utf8 = await _first_contact(planning, fetching[0], target)
-            yield PostgresSource(planning, fetching, utf8=utf8, give_up_after=give_up_after, random=random)
+            yield PostgresSource(
+                planning,
+                fetching,
+                first_server=first_server,
+                utf8=utf8,
+                give_up_after=give_up_after,
+                random=random,
+            )
         except BaseException as error:  # noqa: BLE001 -- raised again below
             raised = error
         finally:
@@ -133,12 +143,14 @@ class Session:
         settings: Mapping[str, str],
         migration: str,
         command_timeout: float,
+        first_server: FirstServer,
     ) -> None:
         self._loop = loop
         self._target = target
         self._settings = settings
         self._application_name = target.application_name or f"backfillctl {migration}"
         self._command_timeout = command_timeout
+        self._first_server = first_server
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._lock = trio.Lock()
         self.backend_pid = 0
@@ -169,7 +181,8 @@ class Session:
 
         Raises:
             Failure: another attempt may help, or this row can't be read (UNSUITABLE_VALUE).
-            RefusedError, SourceUnfitError, ConfigError: none will.
+            RefusedError, SourceUnfitError, ConfigError: none will; RefusedError also if a new connection reached
+                another server than the first, whereupon the statement was not run.
         """
 
         async def run(connection: asyncpg.Connection[asyncpg.Record]) -> list[Any]:
@@ -242,8 +255,7 @@ class Session:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = None
-                await self._open()
-            assert self._connection is not None
+                self._connection = await self._open()
             return await statement(self._connection)
         except asyncpg.PostgresError:
             # The server answered and goes on, unless the connection or a transaction ended with the answer.
@@ -256,10 +268,11 @@ class Session:
             self.drop()
             raise
 
-    async def _open(self) -> None:
+    async def _open(self) -> asyncpg.Connection[asyncpg.Record]:
+        """Connect; return the connection only once it has its settings and reached the first server."""
         options: dict[str, Any] = {"ssl": ssl.create_default_context()} if self._target.system_roots else {}
         try:
-            self._connection = await asyncpg.connect(
+            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
                 self._target.dsn,
                 timeout=self._target.timeout,
                 command_timeout=self._command_timeout,
@@ -271,14 +284,23 @@ class Session:
             raise ConfigError([problem], "correct postgres.dsn or the PG* variables") from None
         except _CONNECT_ERRORS as error:
             raise refused_connection(error, self.where) or error from None
-        connection = self._connection
+        try:
+            await self._set_up(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _set_up(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         # By SET and not as startup parameters, which pgbouncer would refuse.
         await connection.execute(_set(self._settings, scope="SESSION"))
         # The default codec makes infinity a naive datetime and overflows past year 9999.
         await connection.set_type_codec(
             "timestamptz", schema="pg_catalog", format="tuple", encoder=_encoded, decoder=_decoded
         )
-        self.backend_pid = await connection.fetchval("SELECT pg_backend_pid()")
+        ((*facts, backend_pid),) = await connection.fetch(catalogue.SESSION)
+        self._first_server.admit(ServerFacts(*facts), self.where)
+        self.backend_pid = backend_pid
 
 
 def _encoded(instant_us: int) -> tuple[int]:

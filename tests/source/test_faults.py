@@ -395,3 +395,20 @@ async def test_an_error_inside_the_block_leaves_it_as_it_was(opening):
     with pytest.raises(KeyError, match="mine"):
         async with opening():
             raise KeyError("mine")
+
+
+async def test_a_session_whose_setup_failed_is_not_used_without_its_settings(database, opening):
+    database.sql(ROWS)
+    async with opening(connections=2) as source:
+        facts = await source.describe(spec())
+        (session,) = source._fetching
+        sound = session._settings
+        session._settings = {**sound, "lock_timeout": "never"}
+        for _ in range(2):
+            with pytest.raises(Failure, match="InvalidParameterValue"):
+                await source.fetch(spec(), facts, WANTED)
+            assert "closed" in repr(session)
+        session._settings = sound
+        assert len(await source.fetch(spec(), facts, WANTED)) == 64
+        shown = await session.fetch("show default_transaction_read_only", operation="FETCH")
+    assert shown[0][0] == "on"
