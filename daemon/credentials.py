@@ -29,6 +29,9 @@ _HINT = (
     "applies; `aws sts get-caller-identity` shows whether the AWS CLI finds them"
 )
 
+_IN_A_THREAD: RunSync = functools.partial(trio.to_thread.run_sync, abandon_on_cancel=True)
+"""A metadata service or credential program that hangs must not hold up the end of the process."""
+
 
 class Chain(Protocol):
     """Credentials as botocore resolved them: fixed, or (with `refresh_needed`) temporary."""
@@ -64,13 +67,14 @@ class CredentialSource:
         self,
         *,
         resolve: Callable[[], Chain | None] = botocore_chain,
-        run_sync: RunSync = trio.to_thread.run_sync,
+        run_sync: RunSync = _IN_A_THREAD,
     ) -> None:
         """Make a source that has asked nobody yet.
 
         Args:
             resolve: walks the chain; blocks.
-            run_sync: runs it, off the event loop.
+            run_sync: runs it, off the event loop; by default in a thread that cancellation abandons, and what
+                it finds then is dropped.
         """
         self._resolve = resolve
         self._run_sync = run_sync

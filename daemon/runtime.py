@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class RunSync(Protocol):
-    """Runs a blocking function and waits for it; never abandons it half done."""
+    """Runs a blocking function and waits for it; whether cancellation abandons it, its maker says."""
 
     def __call__(self, function: Callable[[], T], /) -> Awaitable[T]:
         """Return what `function` returns, raise what it raises."""

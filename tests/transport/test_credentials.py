@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -260,3 +261,24 @@ async def test_a_source_shows_no_secret_in_its_repr() -> None:
     await source.current()
 
     assert SECRET not in repr(source) + repr(vars(source))
+
+
+async def test_a_lookup_that_hangs_is_abandoned_when_cancelled_and_leaves_nothing_behind() -> None:
+    begun, release, walked = trio.Event(), threading.Event(), []
+
+    def hangs_first() -> FixedChain:
+        walked.append(1)
+        if len(walked) == 1:
+            trio.from_thread.run_sync(begun.set)
+            assert release.wait(5)
+            return FixedChain("AKLATE")
+        return FixedChain("AKNEW")
+
+    found = CredentialSource(resolve=hangs_first)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(found.current)
+            await begun.wait()
+            nursery.cancel_scope.cancel()
+    release.set()
+    assert (await found.current()).access_key == "AKNEW"
