@@ -150,6 +150,10 @@ class _Check:
                 return
         finally:
             self._connection.execute("COMMIT")
+        (newest,) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()
+        if head_seq > newest:
+            self.found.append(f"{_PROJECTION}s: they end at event {head_seq}, the log at event {newest}")
+            return
         while self._seq < head_seq:
             if not self._page():
                 return

@@ -96,6 +96,7 @@ def test_a_sound_journal_has_no_problem_closed_open_or_killed(path: Path) -> Non
         ("DELETE FROM latest WHERE kind = 'halted'", "projection latest"),
         ("UPDATE chunk SET digest = 'x'", "projection chunk"),
         ("UPDATE progress SET session = 9", "projection progress"),
+        ("UPDATE progress SET projected_seq = 9999", "projections: they end at event 9999, the log at"),
     ],
 )
 def test_check_finds_what_was_altered(path: Path, statement: str, expected: str) -> None:
