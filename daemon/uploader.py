@@ -109,7 +109,10 @@ def comparable(etag: str, encryption: str | None) -> bool:
 def metadata_headers(
     row: FetchedRow, *, md5_hex: str, migration_id: str, content_type: str
 ) -> dict[str, str]:
-    """Return the headers that make the object tell where it came from; values percent-encoded UTF-8."""
+    """Return the headers that make the object tell where it came from; values percent-encoded UTF-8.
+
+    Blanks of a column's value are encoded too: at its ends HTTP takes them for padding and drops them.
+    """
     headers = {
         "content-type": content_type,
         "x-amz-meta-backfill-md5": md5_hex,
@@ -118,7 +121,7 @@ def metadata_headers(
     if row.created_at_text is not None:
         headers["x-amz-meta-created-at"] = quote(row.created_at_text, safe=":+ ")
     for column, value in row.metadata.items():
-        headers[f"x-amz-meta-{column.lower()}"] = quote(value, safe="/:+@,;= ")
+        headers[f"x-amz-meta-{column.lower()}"] = quote(value, safe="/:+@,;=")
     return headers
 
 
