@@ -14,12 +14,6 @@ RESTORE_BACKUP = (
 )
 """The hint where only a backup helps. Beside an old -wal a copy would not stay the copy: SQLite replays that."""
 
-RESTORE_BACKUP = (
-    "restore a backup: name the copy in migration.journal, or move the journal and its -wal and -shm away first"
-    " and put the copy in its place"
-)
-"""The hint where only a backup helps. Beside an old -wal a copy would not stay the copy: SQLite replays that."""
-
 
 class JournalError(Exception):
     """A failure of the journal: what was tried on what, expected and found, then what helps.
