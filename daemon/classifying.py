@@ -132,7 +132,6 @@ def classify(answer: Answer, subject: Subject, *, signed_us: int, secrets: Seque
         http_status=answer.status,
         code=document.code,
         request_id=answer.request_id or document.request_id,
-        fresh_connection=answer.status == 503,
     )
 
 

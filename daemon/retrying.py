@@ -53,7 +53,6 @@ class Failure(Exception):  # noqa: N818 -- a classified answer, raised inside on
         message: one line without secrets or payload.
         answered: an answer arrived.
         http_status, code, request_id: of the answer, where there was one.
-        fresh_connection: try again on a new connection (after a 503, as AWS advises).
     """
 
     kind: FailureClass
@@ -63,7 +62,6 @@ class Failure(Exception):  # noqa: N818 -- a classified answer, raised inside on
     http_status: int | None = None
     code: str | None = None
     request_id: str | None = None
-    fresh_connection: bool = False
 
     @property
     def counted(self) -> bool:

@@ -57,8 +57,7 @@ class S3Transport(httpx.AsyncBaseTransport):
     `extensions={"target": raw path and query}`, a raw header list, `stream=httpx.ByteStream(body)`. Either
     must carry Host, and Content-Length where there is a body or the method is PUT or POST.
 
-    Request extensions: `target` (bytes), `timeout` (as httpx has it: connect, read, write, pool in seconds),
-    `fresh_connection` (True: not on a kept connection).
+    Request extensions: `target` (bytes), `timeout` (as httpx has it: connect, read, write, pool in seconds).
 
     An answer whose body has arrived with its head gives its connection back at once; of any other the caller
     reads the body to its end, or closes it with `await response.aclose()`, cancelled or not.
@@ -110,9 +109,7 @@ class S3Transport(httpx.AsyncBaseTransport):
         await self._take_slot(timeouts.slot)
         connection: Connection | None = None
         try:
-            connection = await self._checkout(
-                origin, timeouts.connect, fresh=bool(request.extensions.get("fresh_connection"))
-            )
+            connection = await self._checkout(origin, timeouts.connect)
             self._requests += 1
             await connection.exchange(wire, timeouts)
         except BaseException:
@@ -174,11 +171,11 @@ class S3Transport(httpx.AsyncBaseTransport):
                 f"no connection free for {seconds:g} s: all {self._connections_max} are in use"
             ) from None
 
-    async def _checkout(self, origin: _Origin, connect_timeout: float, *, fresh: bool) -> Connection:
+    async def _checkout(self, origin: _Origin, connect_timeout: float) -> Connection:
         """Return a connection that the caller owns: the one used last, or a new one."""
         if self._closed:
             raise httpx.LocalProtocolError("the transport is closed")
-        while origin.idle and not fresh:
+        while origin.idle:
             connection = origin.idle.pop()
             expired = trio.current_time() - connection.idle_since > IDLE_SECONDS_MAX
             if not expired and not connection.went_stale():

@@ -106,12 +106,6 @@ def test_a_code_of_unlikely_form_is_no_code():
     assert classified(403, document("Access Denied, see &lt;a&gt;")).code is None
 
 
-def test_only_a_503_asks_for_a_fresh_connection():
-    assert classified(503, document("SlowDown")).fresh_connection
-    assert not classified(500, document("InternalError")).fresh_connection
-    assert not classified(400, document("ThrottlingException")).fresh_connection
-
-
 @pytest.mark.parametrize(
     "failure",
     [

@@ -121,24 +121,6 @@ async def test_each_origin_has_connections_of_its_own(network) -> None:
     assert transport.statistics().opened == 3
 
 
-async def test_a_fresh_connection_is_opened_on_request_and_kept_afterwards(network) -> None:
-    transport = network.transport()
-    await done(transport, put())
-
-    await done(transport, put(fresh_connection=True))
-
-    assert transport.statistics() == Statistics(opened=2, requests=2, idle=2, in_use=0)
-
-
-async def test_a_fresh_connection_takes_the_place_of_a_kept_one_at_the_bound(network) -> None:
-    transport = network.transport(connections_max=1)
-    await done(transport, put())
-
-    await done(transport, put(fresh_connection=True))
-
-    assert transport.statistics() == Statistics(opened=2, requests=2, idle=1, in_use=0)
-
-
 async def test_another_origin_takes_the_place_of_the_connection_idle_for_longest(network) -> None:
     transport = network.transport(connections_max=2)
     for url in ("http://old.test/", "http://new.test/", "http://third.test/", "http://new.test/"):
@@ -208,7 +190,7 @@ async def test_six_thousand_cancelled_requests_under_contention_leak_nothing(net
     network.handler = gated
     async with trio.open_nursery() as nursery:
         for _ in range(10):
-            nursery.start_soon(done, transport, put(fresh_connection=True))
+            nursery.start_soon(done, transport, put("http://other.test/"))
         await trio.testing.wait_all_tasks_blocked()
         assert waiting == 10
         gate.set()
