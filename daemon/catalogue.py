@@ -44,7 +44,12 @@ SELECT clock_timestamp() AS now_us,
              WHERE NOT pg_is_in_recovery() AND xact_start < $1::timestamptz AND pid <> ALL ($2::int[])
                AND (datname = current_database() OR datname IS NULL)
                AND backend_type NOT IN ('autovacuum worker', 'autovacuum launcher', 'walsender', 'parallel worker')
-             ORDER BY pid) AS pids"""
+             ORDER BY pid) AS pids,
+       EXISTS (SELECT FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> ALL ($2::int[])
+                 AND backend_type NOT IN ('autovacuum worker', 'walsender', 'parallel worker')
+                 AND (state = 'disabled' OR (state LIKE 'idle in transaction%' AND xact_start IS NULL))) AS untracked"""
+"""A session with track_activities off shows no transaction; nor does one that turned it on amid a transaction."""
 
 PREPARED = "SELECT gid::text FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid"
 """All of them, whenever begun: the view dates a transaction by its PREPARE, which says nothing of when it began."""
@@ -56,12 +61,11 @@ FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2"""
 
 COLUMNS = """
-WITH RECURSIVE base(attnum, oid, nullable) AS (
-    SELECT attnum, atttypid, NOT attnotnull FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
+WITH RECURSIVE base(attnum, oid) AS (
+    SELECT attnum, atttypid FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
     UNION ALL
-    SELECT base.attnum, t.typbasetype, base.nullable AND NOT t.typnotnull
-    FROM base JOIN pg_type AS t ON t.oid = base.oid WHERE t.typtype = 'd')
-SELECT a.attname::text AS name, format_type(t.oid, NULL) AS type, base.nullable,
+    SELECT base.attnum, t.typbasetype FROM base JOIN pg_type AS t ON t.oid = base.oid WHERE t.typtype = 'd')
+SELECT a.attname::text AS name, format_type(t.oid, NULL) AS type,
        coalesce(l.collisdeterministic, true) AS deterministic,
        has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS readable
 FROM base JOIN pg_type AS t ON t.oid = base.oid AND t.typtype <> 'd'
@@ -102,8 +106,8 @@ class Writers:
 
     Attributes:
         now_us: the server's clock, read before the transactions were.
-        visible: every transaction that writes here could be seen; False without pg_read_all_stats, and on a
-            standby, which knows nothing of the primary's.
+        visible: every transaction that writes here could be seen; False without pg_read_all_stats, beside a
+            session with track_activities off, and on a standby, which knows nothing of the primary's.
         pids: backends whose transaction began before the cutoff; ours and autovacuum's don't count, nor
             any on a standby, where nobody writes.
         prepared: gids of all prepared transactions of this database, whenever begun.
@@ -196,6 +200,19 @@ class Judgement:
         if problems:
             kind = SourceUnfitError if self.unfit else RefusedError
             raise kind("\n".join(problems), "; ".join(self.hints))
+
+
+def refuse_old(version: int, where: str) -> None:
+    """Judge the server's version, in the form of server_version_num.
+
+    Raises:
+        SourceUnfitError: it is older than VERSION_MIN.
+    """
+    if version < VERSION_MIN:
+        raise SourceUnfitError(
+            f"PostgreSQL at {where} is version {version // 10000}; expected {VERSION_MIN // 10000} or later",
+            f"copy from PostgreSQL {VERSION_MIN // 10000} or later",
+        )
 
 
 def judgement_of(spec: SourceConfig) -> Judgement:

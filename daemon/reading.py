@@ -182,7 +182,7 @@ class PostgresSource:
         async def look() -> Writers:
             ours = [session.backend_pid for session in (self._planning, *self._fetching)]
             (row,) = await self._planning.fetch(catalogue.WRITERS, cutoff_us, ours, operation="WATCH")
-            now_us, in_recovery, replay_us, reads_all_stats, pids = row
+            now_us, in_recovery, replay_us, reads_all_stats, pids, untracked = row
             # A promotion leaves the connections to the standby as they are.
             assert self._first_server.facts is not None
             now = replace(self._first_server.facts, in_recovery=in_recovery)
@@ -191,7 +191,7 @@ class PostgresSource:
             prepared = await self._planning.fetch(catalogue.PREPARED, operation="WATCH")
             return Writers(
                 now_us=now_us,
-                visible=reads_all_stats and not in_recovery,
+                visible=reads_all_stats and not in_recovery and not untracked,
                 pids=tuple(pids),
                 prepared=tuple(gid for (gid,) in prepared),
                 in_recovery=in_recovery,
@@ -205,8 +205,9 @@ class PostgresSource:
     ) -> list[FetchedRow]:
         """Return the rows of `wanted` that still exist, in any order.
 
-        A row whose value has become NULL is absent too, unless `null_value` is "empty". A batch that the server
-        cancels is read in halves, down to single keys.
+        A row whose value has become NULL since it was planned is absent too, unless `null_value` is "empty":
+        like a deleted one it has nothing left to copy, and the caller records both as vanished. A batch that the
+        server cancels is read in halves, down to single keys.
 
         Raises:
             Failure: with operation FETCH; `answered` says whether the server did.

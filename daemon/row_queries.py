@@ -116,11 +116,6 @@ class RowQueries:
         """Return the statement that reads the whole source; its argument is the cutoff if dated."""
         return f"SELECT {self._planning_columns(1)} FROM {self.table.sql} AS {self._alias}"
 
-    def count_null_keys(self) -> str:
-        """Return the statement that counts rows in scope whose key holds a NULL."""
-        scope = f"({self.spec.where}\n) IS TRUE AND " if self.spec.where else ""
-        return f"SELECT count(*) FROM {self.table.sql} AS {self._alias} WHERE {scope}({self._key_is_null})"
-
     def fetch(self) -> str:
         """Return the statement that reads values by key.
 

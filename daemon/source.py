@@ -88,6 +88,7 @@ async def open_source(
     Raises:
         ConfigError: the DSN or a variable is malformed or can't be honoured.
         RefusedError: wrong password, no such database, TLS refused, a pooler in transaction mode.
+        SourceUnfitError: the server's version is too old.
         UnreachableError: nothing answers there.
     """
     target = connection_target(postgres.dsn, os.environ, Path.home())
@@ -292,6 +293,8 @@ class Session:
         return connection
 
     async def _set_up(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        # First, since an old server would refuse a setting that it does not know.
+        catalogue.refuse_old(connection.get_server_version().major * 10_000, self.where)
         # By SET and not as startup parameters, which pgbouncer would refuse.
         await connection.execute(_set(self._settings, scope="SESSION"))
         # The default codec makes infinity a naive datetime and overflows past year 9999.

@@ -10,7 +10,7 @@ import trustme
 
 from daemon.demo.postgres import EmbeddedPostgres
 from daemon.demo.processes import ChildProcess, free_ports, scrubbed
-from daemon.errors import ConfigError, ExitCode, RefusedError, UnreachableError
+from daemon.errors import ConfigError, ExitCode, RefusedError, SourceUnfitError, UnreachableError
 from tests.source.sources import Opening
 
 
@@ -81,6 +81,15 @@ async def test_a_service_file_is_read_as_psql_does(postgres_server, monkeypatch,
     monkeypatch.setenv("PGSERVICEFILE", str(services))
     async with Opening("postgresql://?service=mine")() as source:
         assert await source.server()
+
+
+async def test_an_old_server_is_refused_before_it_meets_a_setting_that_it_does_not_know(
+    postgres_server, monkeypatch
+):
+    monkeypatch.setattr("daemon.catalogue.VERSION_MIN", 990000)
+    monkeypatch.setattr("daemon.source._SETTINGS", {"unknown_yet": "on"})
+    error = await refused(postgres_server.dsn(), SourceUnfitError)
+    assert "is version 18; expected 99 or later" in error.problem
 
 
 POOLER = """

@@ -396,16 +396,30 @@ async def test_a_scan_that_is_left_early_returns_its_connection(database, openin
 
 
 @pytest.mark.parametrize("where", [None, "id <> 'other'"])
-async def test_null_keys_are_counted_and_refused(where, database, opening):
+async def test_null_keys_in_scope_are_counted_and_refused_by_the_scans(where, database, opening):
     database.sql(
         "create table t (id text unique, created_at timestamptz, data bytea); insert into t values (null, '2020-01-01', ''), (null, '2020-01-01', ''), ('a', '2020-01-01', '')"
     )
+    wanted = spec(where=where)
     async with opening() as source:
-        if where is None:
-            with pytest.raises(SourceUnfitError, match="2 rows have a NULL in their key"):
-                await source.describe(spec())
-        else:
-            assert (await source.describe(spec(where=where))).unique == "public.t_id_key"
+        facts = await source.describe(wanted)
+        assert facts.unique == "public.t_id_key"
+        for read in (sweep_all, scan_all):
+            if where is None:
+                with pytest.raises(SourceUnfitError, match="2 rows have a NULL in their key"):
+                    await read(source, wanted, facts)
+            else:
+                assert await read(source, wanted, facts)
+
+
+async def test_describing_a_table_reads_none_of_its_rows(database, opening):
+    database.sql("create table t (id text unique, created_at timestamptz, data bytea)")
+    read = "select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relname = 't'"
+    database.sql("insert into t select i::text, '2020-01-01', '' from generate_series(1, 100) i; analyze t")
+    async with opening() as source:
+        await source.describe(spec())
+    # The session's counts are sent when it ends, and we have waited for that.
+    assert database.sql(f"select pg_stat_force_next_flush(); {read}").split() == ["0"]
 
 
 async def test_null_keys_that_no_index_finds_are_refused_by_the_sweep(database, opening):
@@ -445,6 +459,36 @@ async def test_a_running_writer_is_seen_by_its_pid_until_it_ends(database, openi
         ended = await source.writers_before(CUTOFF_US)
     assert len(busy.pids) == 1
     assert before_it_began.pids == ended.pids == ()
+
+
+UNTRACKED = "?options=-c%20track_activities%3Doff"
+
+
+@pytest.mark.parametrize("options", ["", UNTRACKED])
+async def test_a_session_that_tracks_no_activities_leaves_writers_invisible(options, database, opening):
+    async with opening() as source:
+        async with opening(database.dsn + options):
+            beside = await source.writers_before(CUTOFF_US)
+        alone = await source.writers_before(CUTOFF_US)
+    assert (beside.visible, alone.visible) == (options == "", True)
+
+
+async def test_a_writer_that_hid_its_start_for_a_while_leaves_writers_invisible(database, opening):
+    database.sql(TABLE)
+    async with opening() as source, opening(connections=2) as writer:
+        facts = await writer.describe(spec())
+        (session,) = writer._fetching
+        async with writer.scan(spec(), facts, cutoff_us=CUTOFF_US):
+            for setting in ("off", "on"):
+                sql = f"select set_config('track_activities', '{setting}', false)"
+                await session.fetch(sql, operation="FETCH")
+            hidden = await source.writers_before(CUTOFF_US)
+    assert (hidden.pids, hidden.visible) == ((), False)
+
+
+async def test_an_untracked_session_of_another_database_hides_no_writer(database, opening, postgres_server):
+    async with opening() as source, opening(postgres_server.dsn("postgres") + UNTRACKED):
+        assert (await source.writers_before(CUTOFF_US)).visible is True
 
 
 async def test_our_own_scan_is_no_writer(database, opening):
