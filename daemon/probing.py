@@ -15,7 +15,7 @@ from daemon.objects import (
     PreconditionFailed,
     PutReceipt,
 )
-from daemon.retrying import Failure, FailureClass
+from daemon.retrying import RETRIED, Failure, FailureClass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,13 +79,16 @@ async def probe(target: Probed, bucket: str, prefix: str) -> ProbeFinding:
     """
     key = f"{prefix}{PROBE_KEY_NAME}"
     unseen: Failure | None = None
+    there: ObjectFacts | None = None
     try:
-        await _is_there(target, bucket, key)
+        there = await target.head(bucket, key)
     except Failure as failure:
-        # S3 answers 403 for what is missing to those who may not list the bucket; the condition still protects.
-        if failure.kind is not FailureClass.FORBIDDEN:
+        # S3 answers 403 for what is missing to those who may not list the bucket, and no answer to a HEAD has a
+        # body that says why; the PUT's will, and its condition still protects.
+        if failure.kind in RETRIED:
             raise
         unseen = failure
+    await _refuse_foreign(target, bucket, key, there)
     taken: list[PutReceipt] = []
     conditional: Literal["atomic", "ignored", "refused"] = "ignored"
     try:
@@ -98,32 +101,35 @@ async def probe(target: Probed, bucket: str, prefix: str) -> ProbeFinding:
         if refusal.kind is not FailureClass.REJECTED:
             raise
         if unseen is not None:
-            raise unseen from refusal
+            raise (unseen if unseen.kind is FailureClass.FORBIDDEN else refusal) from refusal
         try:
             taken.append(await _put(target, bucket, key, UNCONDITIONAL))
         except Failure as failure:
             # Not the condition is refused, but the PUT: the first answer says why.
             raise refusal from failure
         conditional = "refused"
-    ours = bool(taken) or (unseen is None and await _is_there(target, bucket, key))
+    ours = bool(taken)
+    if not ours and unseen is None:
+        there = await target.head(bucket, key)
+        await _refuse_foreign(target, bucket, key, there)
+        ours = there is not None
     return ProbeFinding(conditional, ours and await _delete(target, bucket, key, taken), key)
 
 
-async def _is_there(target: Probed, bucket: str, key: str) -> bool:
-    """Say whether a probe's object is there, known by its bytes; False if nothing is.
+async def _refuse_foreign(target: Probed, bucket: str, key: str, there: ObjectFacts | None) -> None:
+    """Let pass nothing at all, or a probe's object, known by its bytes.
 
     Raises:
         Failure: REJECTED if something else is there.
     """
-    there = await target.head(bucket, key)
     if there is None:
-        return False
+        return
     if there.size == len(BODY):
         # Under SSE-KMS an ETag is no digest of the bytes.
         if there.etag == _MD5.hexdigest():
-            return True
+            return
         if (await target.get_digest(bucket, key, size_max=len(BODY)))[0] == _MD5.hexdigest():
-            return True
+            return
     raise Failure(
         FailureClass.REJECTED,
         "HEAD",

@@ -43,7 +43,8 @@ def scripted() -> Iterator[Scripted]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(script.body)))
             self.end_headers()
-            self.wfile.write(script.body)
+            if self.command != "HEAD":
+                self.wfile.write(script.body)
 
         def __getattr__(self, name: str) -> Callable[[], None]:
             if name.startswith("do_"):

@@ -142,7 +142,9 @@ def test_unusable_keys_are_named_with_their_reason(key: str, reason: str) -> Non
     assert reason in (unusable_reason(key) or "")
 
 
-@pytest.mark.parametrize("key", ["a", "é" * 512, "a.b/..c/.d", "...", "a b+c%~", "日本/語", "x" * 1024, ".backfill-probe/a"])
+@pytest.mark.parametrize(
+    "key", ["a", "é" * 512, "a.b/..c/.d", "...", "a b+c%~", "日本/語", "x" * 1024, ".backfill-probe/a"]
+)
 def test_odd_but_usable_keys_pass(key: str) -> None:
     assert unusable_reason(key) is None
 
