@@ -217,6 +217,9 @@ class Simulation:
             parked = {self.observer.parked_as[ordinal] for ordinal in self.observer.unsettled}
             if code is ExitCode.PARKED and parked <= PERMANENT:
                 return
+            # A key that too many storms died with is parked by the first calm session's recovery; an operator
+            # gives it another chance.
+            requeue = code is ExitCode.PARKED
         raise Violation(f"no end in {CALM_SESSIONS_MAX} calm sessions: {self.ends}")
 
     async def _session(self, *, requeue: bool = False) -> ExitCode | None:
