@@ -16,7 +16,7 @@ class Meaning(StrEnum):
     """What a server's error says about the next step."""
 
     LOST = "lost"
-    """The connection is gone or was not let in for now: reconnect later."""
+    """The connection is gone or was not let in yet: reconnect later."""
     CROWDED = "crowded"
     """Cancelled for others' sake (recovery conflict, timeout, lock): ask for less, or again."""
     STRUGGLING = "struggling"
