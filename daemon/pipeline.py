@@ -279,7 +279,10 @@ class Pipeline:
                 log.warning("%s: fetch of %d keys failed: %s", source.name, len(keys), failure.message)
                 if failure.answered and len(keys) > 1:
                     return None
-                await self._recorder.record(_fetch_failed(keys[0].ordinal, failure, failures, now - begun))
+                retried = decision.disposition is Disposition.RETRY
+                await self._recorder.record(
+                    _fetch_failed(keys[0].ordinal, failure, failures, now - begun, retried=retried)
+                )
                 if decision.disposition is Disposition.HALT:
                     raise halted(failure, decision.exit_code, subject=source.name) from failure
                 if decision.disposition is Disposition.PARK:
@@ -336,7 +339,9 @@ def split(keys: Sequence[ClaimedKey], *, bytes_max: int) -> list[Sequence[Claime
     return batches
 
 
-def _fetch_failed(ordinal: int, failure: Failure, attempt: int, seconds: float) -> AttemptFailed:
+def _fetch_failed(
+    ordinal: int, failure: Failure, attempt: int, seconds: float, *, retried: bool
+) -> AttemptFailed:
     return AttemptFailed(
         ordinal=ordinal,
         operation=failure.operation,
@@ -347,4 +352,5 @@ def _fetch_failed(ordinal: int, failure: Failure, attempt: int, seconds: float) 
         request_id=None,
         milliseconds=round(seconds * 1000),
         attempt=attempt,
+        retried=retried,
     )

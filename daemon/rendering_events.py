@@ -228,6 +228,17 @@ _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.KEYS_RELEASED: lambda data: f"{ordinals(data['ordinals'])} given back undone",
     Kind.KEYS_REQUEUED: lambda data: f"{ordinals(data['ordinals'])} by {units.shown(data['who'])}",
     Kind.MIGRATION_COMPLETED: _completed,
+    Kind.PAUSED: lambda data: f"by {units.shown(data['who'])}",
+    Kind.RESUMED: lambda data: f"by {units.shown(data['who'])}",
+    Kind.TUNABLES_SET: lambda data: f"by {units.shown(data['who'])}: {facts_words(data['changes'])}",
+    Kind.THROTTLE_BEGAN: lambda data: units.shown(f"{data['cause']}: {data['detail']}"),
+    Kind.THROTTLE_ENDED: lambda data: units.shown(
+        f"{data['cause']} after {units.duration(data['ms'] / 1000)}: {data['detail']}"
+    ),
+    Kind.PROGRESS_SAMPLED: lambda data: ", ".join(
+        f"{units.shown(cause)} {ms / 1000:g} s" for cause, ms in data["spent_ms"].items()
+    ),
+    Kind.HOOK_RAN: facts_words,
     Kind.SETTINGS_CHANGED: facts_words,
     Kind.SERVER_RECORDED: facts_words,
     Kind.PROBE_RECORDED: _probed,

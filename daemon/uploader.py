@@ -185,7 +185,6 @@ class Uploader:
                 silent = 0.0 if failure.counted else self._silence.unanswered(now)
                 if failure.counted:
                     self._silence.broken()
-                await self._record(_attempt_failed(ordinal, failure, failures, now - begun))
                 decision = decide(
                     failure,
                     answers=answers,
@@ -196,6 +195,8 @@ class Uploader:
                     jitter=self._random.random(),
                     refreshed=refreshed,
                 )
+                retried = decision.disposition is Disposition.RETRY
+                await self._record(_attempt_failed(ordinal, failure, failures, now - begun, retried=retried))
                 if decision.disposition is Disposition.PARK:
                     return Parked(ordinal, failure.kind, _why_parked(failure))
                 if decision.disposition is Disposition.HALT:
@@ -331,7 +332,9 @@ def _conflict(copied: _Copy, found: str) -> Parked:
     )
 
 
-def _attempt_failed(ordinal: int, failure: Failure, attempt: int, seconds: float) -> AttemptFailed:
+def _attempt_failed(
+    ordinal: int, failure: Failure, attempt: int, seconds: float, *, retried: bool
+) -> AttemptFailed:
     return AttemptFailed(
         ordinal=ordinal,
         operation=failure.operation,
@@ -342,6 +345,7 @@ def _attempt_failed(ordinal: int, failure: Failure, attempt: int, seconds: float
         request_id=failure.request_id,
         milliseconds=round(seconds * 1000),
         attempt=attempt,
+        retried=retried,
     )
 
 

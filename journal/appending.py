@@ -168,6 +168,10 @@ class EventLog:
         self._projector.load()
         return self._fold_forward()
 
+    def _row(self, statement: str, *parameters: Any) -> Any:
+        self._check_usable()
+        return self._connection.execute(statement, parameters).fetchone()
+
     def statistics(self) -> Statistics:
         """Return what this object has done and holds; no query."""
         return Statistics(

@@ -25,8 +25,8 @@ KEYS_PER_PAGE = 50_000
 _PROJECTION = "projection"
 """How every problem begins that concerns projections alone."""
 
-_SMALL = ("progress", "source", "tally", "segment", "chunk", "claim", "straggler", "failure", "latest")
 _LARGE = ("outcome", "key_event")
+_SMALL = tuple(table for table in schema.PROJECTIONS if table not in _LARGE)
 
 
 def problems(reader: Reader) -> list[str]:

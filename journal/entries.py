@@ -47,7 +47,7 @@ class Settled(NamedTuple):
 
 
 class AttemptFailed(NamedTuple):
-    """One failed attempt of a key that stays in flight."""
+    """One failed attempt of a key that stays in flight; `retried` says that another attempt follows."""
 
     ordinal: int
     operation: str
@@ -58,6 +58,7 @@ class AttemptFailed(NamedTuple):
     request_id: str | None = None
     milliseconds: float | None = None
     attempt: int = 1
+    retried: bool = True
 
 
 class Parked(NamedTuple):

@@ -44,6 +44,12 @@ class Kind(StrEnum):
     KEYS_RELEASED = "keys_released"
     KEYS_REQUEUED = "keys_requeued"
     MIGRATION_COMPLETED = "migration_completed"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    TUNABLES_SET = "tunables_set"
+    THROTTLE_BEGAN = "throttle_began"
+    THROTTLE_ENDED = "throttle_ended"
+    PROGRESS_SAMPLED = "progress_sampled"
     # Notes: they have no effect on any key, and `Journal.note` writes them.
     SETTINGS_CHANGED = "settings_changed"
     SERVER_RECORDED = "server_recorded"
@@ -54,6 +60,7 @@ class Kind(StrEnum):
     VERIFICATION_STARTED = "verification_started"
     VERIFICATION_FINISHED = "verification_finished"
     FINDING_RECORDED = "finding_recorded"
+    HOOK_RAN = "hook_ran"
 
 
 NOTES: frozenset[Kind] = frozenset(
@@ -67,6 +74,7 @@ NOTES: frozenset[Kind] = frozenset(
         Kind.VERIFICATION_STARTED,
         Kind.VERIFICATION_FINISHED,
         Kind.FINDING_RECORDED,
+        Kind.HOOK_RAN,
     }
 )
 """The kinds that `Journal.note` accepts."""

@@ -16,6 +16,7 @@ from journal.connection import (
     remove_database,
     sync_directory,
 )
+from journal.control_log import ControlLog
 from journal.copy_log import CopyLog
 from journal.entries import AttemptFailed, Claim, ClaimedKey, Known, Parked, PlannedRow, Recovery, Settled
 from journal.errors import (
@@ -26,7 +27,7 @@ from journal.errors import (
     JournalExists,
     JournalMissing,
 )
-from journal.events import CHAIN_START, NOTES, VERSION, Kind, StoredEvent, decode, encode, link
+from journal.events import CHAIN_START, VERSION, Kind, StoredEvent, decode, encode, link
 from journal.filesystem import is_there, refuse_network_filesystem
 from journal.lock import WAIT_SECONDS, Lock
 from journal.plan_log import PlanLog
@@ -55,7 +56,7 @@ TAIL_EVENTS = 64
 """Events whose chain is checked at every opening; `journal check` checks all."""
 
 
-class Journal(PlanLog, CopyLog):
+class Journal(PlanLog, CopyLog, ControlLog):
     """The record of one migration: every method that writes is one transaction, committed when it returns.
 
     Attributes:
@@ -268,42 +269,6 @@ class Journal(PlanLog, CopyLog):
         with self._transaction():
             data = {"session": self._session, "reason": reason, "exit_code": exit_code, "message": message}
             self._append(Kind.SESSION_ENDED, data, now_us=now_us)
-
-    def note(
-        self,
-        kind: str,
-        data: Mapping[str, Any],
-        *,
-        now_us: int,
-        source: int | None = None,
-        ordinal: int | None = None,
-    ) -> int:
-        """Record an event without effect on any key; return its seq.
-
-        Args:
-            kind: one of `journal.events.NOTES`.
-            data: its facts, no secrets; keys named in it as "ordinals" (a list) show it in `explain`.
-            now_us: microseconds since 1970-01-01 UTC.
-            source: whom it concerns.
-            ordinal: a key it concerns: `explain` shows it there.
-
-        Raises:
-            IllegalTransition: no such note.
-        """
-        if kind not in NOTES:
-            raise IllegalTransition(f"record {kind!r}: expected one of {', '.join(sorted(NOTES))}")
-        facts = dict(data) if ordinal is None else {**data, "ordinal": ordinal}
-        with self._transaction():
-            return self._append(Kind(kind), facts, source=source, now_us=now_us)
-
-    def latest_note(self, kind: str, *, source: int | None = None) -> dict[str, Any] | None:
-        """Return the data of the newest event of this (rare) kind, for this source or for none; None if there is none."""
-        row = self._row(
-            "SELECT e.seq, e.data FROM latest l JOIN event e ON e.seq = l.seq WHERE l.kind = ? AND l.source = ?",
-            kind,
-            source or 0,
-        )
-        return None if row is None else dict(decode(*row))
 
     def discard(self) -> bool:
         """Remove the journal and all beside it but its lock, if nothing was ever planned in it; say whether.

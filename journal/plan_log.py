@@ -278,10 +278,6 @@ class PlanLog(EventLog):
             found[row_key] = Known(ordinal, state, size, created_at)
         return found
 
-    def _row(self, statement: str, *parameters: Any) -> Any:
-        self._check_usable()
-        return self._connection.execute(statement, parameters).fetchone()
-
     def _record_of(self, source: int) -> SourceRecord:
         for record in self.sources.values():
             if record.id == source:

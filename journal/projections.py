@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from journal.chunks import PlanChunks
+from journal.control_projections import CONTROL_FOLDS
 from journal.errors import JournalCorrupt
 from journal.events import NOTES, VERSION, Kind, StoredEvent, encode
 from journal.lifecycle import OUTCOME_OF_CODE, RECOVERIES_MAX, KeyState, Trigger, advance
@@ -38,6 +39,7 @@ _UNINDEXED = {
     Kind.OUTCOMES_RECORDED,
     Kind.ATTEMPT_FAILED,
     Kind.CHUNK_SEALED,
+    Kind.PROGRESS_SAMPLED,
 }
 """Frequent kinds that table `latest` leaves out: nobody asks for the last of them."""
 
@@ -133,15 +135,16 @@ class Projector:
         Raises:
             JournalCorrupt: the event contradicts those before it, or its kind or version is unknown.
         """
-        plan_fold, fold = PLAN_FOLDS.get(event.kind), self._folds.get(event.kind)
-        if (plan_fold or fold) is None or event.version > VERSION:
+        row_fold = PLAN_FOLDS.get(event.kind) or CONTROL_FOLDS.get(event.kind)
+        fold = self._folds.get(event.kind)
+        if (row_fold or fold) is None or event.version > VERSION:
             raise JournalCorrupt(
                 f"fold event {event.seq}: kind {event.kind!r} version {event.version} is unknown",
                 "use the version of backfillctl that wrote it, or a later one",
             )
         try:
-            if plan_fold is not None:
-                plan_fold(self._connection, event)
+            if row_fold is not None:
+                row_fold(self._connection, event)
             elif fold is not None:
                 fold(event, text)
             if event.kind not in _UNINDEXED:
@@ -243,12 +246,24 @@ class Projector:
                 "source": event.source,
             },
         )
+        self._connection.execute(
+            "INSERT INTO movement (source, ts) VALUES (?, ?)"
+            " ON CONFLICT (source) DO UPDATE SET ts = excluded.ts",
+            (event.source, event.ts_us),
+        )
 
     def _attempt_failed(self, event: StoredEvent, _text: str) -> None:
         data = event.data
         if data["ordinal"] not in self.in_flight:
             raise KeyError("an attempt of a key that is not in flight")
         self._count_failure(event, data["operation"], data["failure"], data["ordinal"])
+        # Schema 1 did not record what followed; it was another attempt for all but the last.
+        if data.get("retried", True):
+            self._connection.execute(
+                "INSERT INTO retry (source, operation, failure, count) VALUES (?, ?, ?, 1)"
+                " ON CONFLICT (source, operation, failure) DO UPDATE SET count = count + 1",
+                (event.source, data["operation"], data["failure"]),
+            )
         self._index_keys(event.seq, [data["ordinal"]])
 
     def _key_parked(self, event: StoredEvent, _text: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x42464A4C
 """`PRAGMA application_id` of every journal ("BFJL"): tells a journal from any other SQLite file."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """`PRAGMA user_version` that this program writes: the number of migrations in `journal_migrations`."""
 
 LOG_TABLES = """
@@ -47,7 +47,7 @@ CREATE TABLE plan (
 CREATE INDEX plan_superseding ON plan (supersedes) WHERE supersedes IS NOT NULL;
 """
 
-PROJECTION_TABLES = """
+FIRST_PROJECTION_TABLES = """
 CREATE TABLE progress (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     projected_seq INTEGER NOT NULL,
@@ -146,6 +146,50 @@ CREATE TABLE latest (
 ) STRICT, WITHOUT ROWID;
 """
 
+CONTROL_PROJECTION_TABLES = """
+CREATE TABLE movement (
+    source INTEGER PRIMARY KEY,
+    ts INTEGER NOT NULL
+) STRICT;
+CREATE TABLE retry (
+    source INTEGER NOT NULL,
+    operation TEXT NOT NULL,
+    failure TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (source, operation, failure)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sample (
+    seq INTEGER NOT NULL,
+    source INTEGER NOT NULL,
+    ts INTEGER NOT NULL,
+    settled INTEGER NOT NULL,
+    settled_bytes INTEGER NOT NULL,
+    stored_bytes INTEGER NOT NULL,
+    PRIMARY KEY (seq, source)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE spent (
+    cause TEXT PRIMARY KEY,
+    ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE slow_down (
+    cause TEXT PRIMARY KEY,
+    episodes INTEGER NOT NULL,
+    ms INTEGER NOT NULL,
+    seq INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+PROJECTION_TABLES = FIRST_PROJECTION_TABLES + CONTROL_PROJECTION_TABLES
+
+CONTROL_PROJECTIONS_OF_OLDER_EVENTS = """
+INSERT INTO movement (source, ts) SELECT id, (
+    SELECT ts FROM event WHERE kind = 'outcomes_recorded' AND source = s.id ORDER BY seq DESC LIMIT 1
+) AS ts FROM source s WHERE ts IS NOT NULL;
+INSERT INTO retry (source, operation, failure, count)
+    SELECT source, operation, failure, count FROM failure WHERE operation <> 'PARK';
+"""
+"""Brings the tables of schema 2 up to events that schema 1 recorded: the same rows that a rebuild would give."""
+
 FIRST_PROGRESS = "INSERT INTO progress (id, projected_seq, planned_hi, session) VALUES (1, 0, 0, 0)"
 """The one row of table `progress` before the first event is folded."""
 
@@ -161,6 +205,11 @@ PROJECTIONS: tuple[str, ...] = (
     "key_event",
     "failure",
     "latest",
+    "movement",
+    "retry",
+    "sample",
+    "spent",
+    "slow_down",
 )
 """Every table that `rebuild` may empty."""
 
@@ -208,10 +257,14 @@ def journal_migrations() -> Migrations:
 
     @migrations(name="001_first_schema")
     def first_schema(database: Database) -> None:
-        run_script(database, LOG_TABLES + PROJECTION_TABLES)
+        run_script(database, LOG_TABLES + FIRST_PROJECTION_TABLES)
         database.execute(FIRST_PROGRESS)
         for trigger in GUARDS.values():
             database.execute(trigger)
+
+    @migrations(name="002_control_and_where_time_goes")
+    def control(database: Database) -> None:
+        run_script(database, CONTROL_PROJECTION_TABLES + CONTROL_PROJECTIONS_OF_OLDER_EVENTS)
 
     return migrations
 

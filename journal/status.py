@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from journal import queries
+from journal import control_status, queries
 from journal.checkpoint import Checkpoint, Order
 from journal.entries import SourceCounts
 from journal.events import Kind, decode
@@ -16,6 +16,7 @@ from journal.projections import PARK_OPERATION
 if TYPE_CHECKING:
     import sqlite3
 
+    from journal.control_status import Sample, SlowDown
     from journal.entries import SourceRecord
     from journal.lock import Owner
 
@@ -28,6 +29,7 @@ class MigrationState(StrEnum):
 
     PLANNING = "planning"
     RUNNING = "running"
+    PAUSED = "paused"
     DRAINING = "draining"
     STOPPED = "stopped"
     HALTED = "halted"
@@ -91,6 +93,7 @@ class SourceStatus:
 
     Attributes:
         probe: data of the source's newest `probe_recorded`.
+        last_outcome_us: when an outcome of it was last recorded.
         failures: failed attempts by frequency, FAILURES_SHOWN_MAX at most, settled keys' included.
         parked: keys parked now, by reason.
     """
@@ -108,6 +111,7 @@ class SourceStatus:
     probe: dict[str, Any] | None
     failures: tuple[FailureStatus, ...]
     parked: tuple[ParkedStatus, ...]
+    last_outcome_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,11 @@ class MigrationStatus:
         probe: the newest `probe_recorded` that names no source.
         verification: the newest finished verification.
         server: the newest PostgreSQL server recorded or accepted.
+        pause: the operator's pause in force: who and when.
+        tunables: the newest `tunables_set`, with everything an operator has set.
+        throttle: the `throttle_began` of the newest session that has no end yet.
+        spent_ms: where the sessions' time went, by cause.
+        samples: the newest, oldest first, SAMPLES_SHOWN_MAX of each source at most.
     """
 
     name: str
@@ -146,6 +155,12 @@ class MigrationStatus:
     probe: NoteStatus | None
     verification: NoteStatus | None
     server: NoteStatus | None
+    pause: NoteStatus | None = None
+    tunables: NoteStatus | None = None
+    throttle: NoteStatus | None = None
+    spent_ms: dict[str, int] = field(default_factory=dict)
+    slow_downs: tuple[SlowDown, ...] = ()
+    samples: tuple[Sample, ...] = ()
 
 
 def derive_state(  # noqa: PLR0911 -- a decision table reads best as one
@@ -155,6 +170,7 @@ def derive_state(  # noqa: PLR0911 -- a decision table reads best as one
     completed: bool,
     draining: bool,
     halted: bool,
+    paused: bool,
     pass_open: bool,
     counts: list[SourceCounts],
 ) -> MigrationState:
@@ -166,6 +182,7 @@ def derive_state(  # noqa: PLR0911 -- a decision table reads best as one
         completed: every key was found settled, and nothing was added since.
         draining: a drain or a cancel is on record in the newest session.
         halted: a halt is.
+        paused: an operator's pause is in force.
         pass_open: some source has a planning pass open.
         counts: of every source.
     """
@@ -174,6 +191,8 @@ def derive_state(  # noqa: PLR0911 -- a decision table reads best as one
     if alive and session_open:
         if draining:
             return MigrationState.DRAINING
+        if paused:
+            return MigrationState.PAUSED
         planning = pass_open and not any(count.in_flight for count in counts)
         return MigrationState.PLANNING if planning else MigrationState.RUNNING
     if session_open:
@@ -207,6 +226,9 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
         seq = max(latest.get((kind.value, 0), 0) for kind in kinds)
         return _note(connection, seq) if seq else None
 
+    def in_force(began: Kind, ended: Kind) -> bool:
+        return bool(latest.get((began.value, 0), 0) > latest.get((ended.value, 0), 0))
+
     counts = queries.counts(connection)
     checkpoints = queries.checkpoints(connection, Order(order))
     sources = tuple(
@@ -221,6 +243,7 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
         completed=completed_seq is not None,
         draining=in_session(Kind.DRAIN_REQUESTED) or in_session(Kind.CANCELLED),
         halted=in_session(Kind.HALTED),
+        paused=in_force(Kind.PAUSED, Kind.RESUMED),
         pass_open=any(item.state == "open" for source in sources for item in source.passes),
         counts=list(counts.values()),
     )
@@ -240,6 +263,14 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
         probe=newest(Kind.PROBE_RECORDED),
         verification=newest(Kind.VERIFICATION_FINISHED),
         server=newest(Kind.SERVER_RECORDED, Kind.SERVER_ACCEPTED),
+        pause=newest(Kind.PAUSED) if in_force(Kind.PAUSED, Kind.RESUMED) else None,
+        tunables=newest(Kind.TUNABLES_SET),
+        throttle=newest(Kind.THROTTLE_BEGAN)
+        if in_session(Kind.THROTTLE_BEGAN) and in_force(Kind.THROTTLE_BEGAN, Kind.THROTTLE_ENDED)
+        else None,
+        spent_ms=control_status.spent_ms(connection),
+        slow_downs=control_status.slow_downs(connection),
+        samples=control_status.samples(connection, sources=len(sources)),
     )
 
 
@@ -268,8 +299,9 @@ def _source_status(
     checkpoint: Checkpoint,
     probe_seq: int | None,
 ) -> SourceStatus:
-    (unusable_example,) = connection.execute(
-        "SELECT unusable_example FROM source WHERE id = ?", (record.id,)
+    unusable_example, last_outcome_us = connection.execute(
+        "SELECT unusable_example, ts FROM source LEFT JOIN movement ON movement.source = id WHERE id = ?",
+        (record.id,),
     ).fetchone()
     return SourceStatus(
         id=record.id,
@@ -291,6 +323,7 @@ def _source_status(
         probe=None if probe_seq is None else _note(connection, probe_seq).data,
         failures=_failures(connection, record.id),
         parked=_parked(connection, record.id),
+        last_outcome_us=last_outcome_us,
     )
 
 

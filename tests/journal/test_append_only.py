@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from journal.errors import JournalCorrupt, JournalExists, JournalMissing, JournalNewer
-from journal.schema import GUARDS
+from journal.schema import GUARDS, SCHEMA_VERSION
 from tests.journal.journals import create, planned, reopen, settle, take
 
 if TYPE_CHECKING:
@@ -184,8 +184,9 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_is_refused(path: Path) -> None:
-    _tamper(path, "PRAGMA user_version = 2")
-    with pytest.raises(JournalNewer, match="schema version is 2"):
+    newer = SCHEMA_VERSION + 1
+    _tamper(path, f"PRAGMA user_version = {newer}")
+    with pytest.raises(JournalNewer, match=f"schema version is {newer}"):
         reopen(path)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from journal import appending, checking, maintenance
+from journal.entries import AttemptFailed
 from journal.errors import JournalCorrupt, JournalError, JournalLocked
 from journal.events import CHAIN_START, link
 from journal.log import TAIL_EVENTS, Journal
@@ -39,6 +40,10 @@ def path(tmp_path: Path) -> Path:
     journal.release([13], now_us=NOW_US)
     journal.requeue(row_keys=["k00011"], who="op", now_us=NOW_US)
     take(journal, source, 1)
+    journal.record([AttemptFailed(14, "PUT", "server", "answered 500")], now_us=NOW_US)
+    journal.begin_throttle("query", detail="5 > 3", now_us=NOW_US)
+    journal.end_throttle("query", detail="2 <= 3", milliseconds=10, now_us=NOW_US)
+    journal.sample({"network": 3}, now_us=NOW_US)
     journal.note("halted", {}, now_us=NOW_US)
     journal.close()
     return tmp_path / "journal.db"

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from sqlite_utils.migrations import Migrations
 
 GOLDEN = Path(__file__).parent / "golden"
+NEXT = schema.SCHEMA_VERSION + 1
 
 
 def next_migrations() -> Migrations:
     """The released history and one more: a column on a projection."""
     migrations = schema.journal_migrations()
 
-    @migrations(name="002_test_adds_a_column")
+    @migrations(name="999_test_adds_a_column")
     def add_column(database: Database) -> None:
         database.execute("ALTER TABLE segment ADD COLUMN note TEXT")
 
@@ -35,7 +36,7 @@ def next_migrations() -> Migrations:
 def broken_migrations() -> Migrations:
     migrations = next_migrations()
 
-    @migrations(name="003_test_fails")
+    @migrations(name="999_test_fails")
     def fail(database: Database) -> None:
         database.execute("ALTER TABLE segment ADD COLUMN other TEXT")
         raise RuntimeError("the migration is wrong")
@@ -69,17 +70,17 @@ def test_the_schema_version_is_the_number_of_migrations(path: Path) -> None:
 
 
 def test_an_older_journal_is_backed_up_then_upgraded_and_both_are_on_record(path: Path) -> None:
-    with Journal.open(path, now_us=NOW_US, history=schema.History(2, next_migrations)) as journal:
+    with Journal.open(path, now_us=NOW_US, history=schema.History(NEXT, next_migrations)) as journal:
         assert journal.latest_note("schema_migrated") == {
-            "from": 1,
-            "applied": ["002_test_adds_a_column"],
-            "backup": "journal.db.before-schema-2",
+            "from": schema.SCHEMA_VERSION,
+            "applied": ["999_test_adds_a_column"],
+            "backup": f"journal.db.before-schema-{NEXT}",
         }
         journal.recover(now_us=NOW_US)
         assert journal.counts()["source-1"].stored == 2
-    assert version(path) == 2
-    copy = path.with_name("journal.db.before-schema-2")
-    assert (version(copy), copy.stat().st_mode & 0o777) == (1, 0o600)
+    assert version(path) == NEXT
+    copy = path.with_name(f"journal.db.before-schema-{NEXT}")
+    assert (version(copy), copy.stat().st_mode & 0o777) == (schema.SCHEMA_VERSION, 0o600)
     assert maintenance.check(copy) == []
     with reopen(copy) as journal:
         assert journal.counts()["source-1"].stored == 2
@@ -87,15 +88,15 @@ def test_an_older_journal_is_backed_up_then_upgraded_and_both_are_on_record(path
 
 def test_an_upgrade_that_fails_leaves_the_journal_as_it_was(path: Path) -> None:
     with pytest.raises(RuntimeError, match="wrong"):
-        Journal.open(path, now_us=NOW_US, history=schema.History(3, broken_migrations))
-    assert version(path) == 1
+        Journal.open(path, now_us=NOW_US, history=schema.History(NEXT + 1, broken_migrations))
+    assert version(path) == schema.SCHEMA_VERSION
     assert maintenance.check(path) == []
-    with Journal.open(path, now_us=NOW_US, history=schema.History(2, next_migrations)) as journal:
+    with Journal.open(path, now_us=NOW_US, history=schema.History(NEXT, next_migrations)) as journal:
         assert journal.counts()["source-1"].stored == 2
 
 
 def test_an_upgrade_keeps_every_guard(path: Path) -> None:
-    Journal.open(path, now_us=NOW_US, history=schema.History(2, next_migrations)).close()
+    Journal.open(path, now_us=NOW_US, history=schema.History(NEXT, next_migrations)).close()
     connection = sqlite3.connect(path)
     found = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"))
     connection.close()
@@ -103,7 +104,7 @@ def test_an_upgrade_keeps_every_guard(path: Path) -> None:
 
 
 def test_an_older_program_refuses_the_upgraded_journal(path: Path) -> None:
-    Journal.open(path, now_us=NOW_US, history=schema.History(2, next_migrations)).close()
+    Journal.open(path, now_us=NOW_US, history=schema.History(NEXT, next_migrations)).close()
     with pytest.raises(JournalNewer):
         reopen(path)
     with pytest.raises(JournalNewer):

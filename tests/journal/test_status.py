@@ -27,6 +27,12 @@ PARKED = SourceCounts(parked=1)
         (MigrationState.RUNNING, {"alive": True, "session_open": True, "pass_open": True, "counts": [BUSY]}),
         (MigrationState.PLANNING, {"alive": True, "session_open": True, "pass_open": True, "counts": [IDLE]}),
         (MigrationState.DRAINING, {"alive": True, "session_open": True, "draining": True, "counts": [BUSY]}),
+        (
+            MigrationState.DRAINING,
+            {"alive": True, "session_open": True, "draining": True, "paused": True, "counts": []},
+        ),
+        (MigrationState.PAUSED, {"alive": True, "session_open": True, "paused": True, "counts": [BUSY]}),
+        (MigrationState.STOPPED, {"paused": True, "counts": [IDLE]}),
         (MigrationState.KILLED, {"session_open": True, "counts": [BUSY]}),
         (MigrationState.KILLED, {"session_open": True, "draining": True, "counts": [BUSY]}),
         (MigrationState.STOPPED, {"counts": [IDLE]}),
@@ -41,7 +47,9 @@ PARKED = SourceCounts(parked=1)
     ],
 )
 def test_state_in_one_word(expected: MigrationState, facts: dict[str, object]) -> None:
-    quiet = dict.fromkeys(("alive", "session_open", "completed", "draining", "halted", "pass_open"), False)
+    quiet = dict.fromkeys(
+        ("alive", "session_open", "completed", "draining", "halted", "paused", "pass_open"), False
+    )
     assert derive_state(**(quiet | facts)) is expected  # type: ignore[arg-type]
 
 

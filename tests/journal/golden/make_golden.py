@@ -54,6 +54,12 @@ def make(path: Path) -> None:
     journal.reopen_source(first, who="op", reason="reconcile", now_us=NOW_US)
     for kind in sorted(NOTES):
         journal.note(kind, {"example": True}, source=first, ordinal=1, now_us=NOW_US)
+    journal.pause(who="op", now_us=NOW_US)
+    journal.resume(who="op", now_us=NOW_US)
+    journal.set_tunables({"concurrency": 8}, {"concurrency": 8}, who="op", now_us=NOW_US)
+    journal.begin_throttle("replica_lag", detail="lag 12 s", now_us=NOW_US)
+    journal.end_throttle("replica_lag", detail="lag 12 s", milliseconds=2500, now_us=NOW_US)
+    journal.sample({"network": 14_000, "replica_lag": 1000}, now_us=NOW_US)
     empty = journal.add_source("empty", {}, now_us=NOW_US)
     journal.begin_pass(empty, kind="snapshot", now_us=NOW_US)
     journal.seal_segment(empty, excluded={}, unusable=1, unusable_example="a//b", now_us=NOW_US)
