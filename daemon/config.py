@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from daemon import layer_cache
 from daemon.errors import ConfigError
-from daemon.settings_checks import relation_problems, source_problems
+from daemon.settings_checks import relation_problems, source_problems, throttle_problems
 from daemon.settings_file import read_document
 from daemon.settings_layers import Layers
 from daemon.settings_models import (
@@ -30,6 +30,7 @@ from daemon.settings_models import (
     UploadConfig,
 )
 from daemon.settings_problems import section_problems, shown
+from daemon.settings_throttle import ThrottleConfig
 from daemon.settings_values import timestamp_text
 from journal.checkpoint import Order
 
@@ -47,6 +48,7 @@ __all__ = [
     "RunOptions",
     "S3Config",
     "SourceConfig",
+    "ThrottleConfig",
     "UploadConfig",
     "free_settings",
     "identity",
@@ -111,13 +113,15 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
     cached = _cached_sources(layers)
     layers.spread_concurrency(len(cached))
     upload = _section(layers, UploadConfig, "upload")
+    throttle = _section(layers, ThrottleConfig, "throttle")
     sources = [*_own_sources(layers, s3), *cached]
 
     problems += relation_problems(migration, postgres, s3, upload, now_us=now_us)
+    problems += throttle_problems(throttle, postgres)
     problems += source_problems(sources, s3)
     if not sources and not problems:
         problems.append("source: none; expected a [[source]] for each table, or [layer_cache]")
-    if problems or migration is None or postgres is None or s3 is None or upload is None:
+    if problems or migration is None or postgres is None or s3 is None or upload is None or throttle is None:
         raise ConfigError(problems, f"correct {path}; `backfillctl init` writes a sample to compare with")
     return Config(
         migration=MigrationConfig(
@@ -127,6 +131,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
         postgres=postgres,
         s3=S3Config(**s3.model_dump()),
         upload=upload,
+        throttle=throttle,
         sources=tuple(sources),
     )
 
@@ -169,6 +174,10 @@ def free_settings(config: Config) -> dict[str, Any]:
         "upload": {
             **config.upload.model_dump(mode="json", exclude={"max_failures"}),
             "max_failures": str(config.upload.max_failures),
+        },
+        "throttle": {
+            **config.throttle.model_dump(mode="json", exclude={"timetable"}),
+            "timetable": None if config.throttle.timetable is None else str(config.throttle.timetable),
         },
         "sources": {
             source.name: source.model_dump(mode="json", include=free_in_source) for source in config.sources

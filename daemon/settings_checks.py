@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from daemon.settings_models import MigrationSection, PostgresConfig, S3Section, SourceConfig, UploadConfig
+    from daemon.settings_throttle import ThrottleConfig
+
+CONNECTIONS_MIN_WITH_READINGS = 3
+"""One each for planning, fetches and readings."""
 
 
 def relation_problems(
@@ -40,6 +44,43 @@ def relation_problems(
         problems.append(
             f'upload.give_up_after: found "{upload.give_up_after:g}s"; expected at least s3.io_timeout, '
             f'"{s3.io_timeout:g}s", or one slow answer ends the migration'
+        )
+    return problems
+
+
+def throttle_problems(throttle: ThrottleConfig | None, postgres: PostgresConfig | None) -> list[str]:
+    """Return the problems between the keys of `[throttle]`, and of its readings with `postgres.connections`."""
+    if throttle is None:
+        return []
+    problems = []
+    pairs = (
+        ("replica_lag", "replica_lag_hibernate", '"{:g}s"'),
+        ("active_sessions", "active_sessions_hibernate", "{:g}"),
+        ("query_threshold", "query_hibernate", "{:g}"),
+    )
+    for lower_key, upper_key, form in pairs:
+        lower, upper = getattr(throttle, lower_key), getattr(throttle, upper_key)
+        if upper is not None and lower is None:
+            problems.append(
+                f"throttle.{upper_key}: set without throttle.{lower_key}; expected both or neither"
+            )
+        elif upper is not None and upper <= lower:
+            problems.append(
+                f"throttle.{upper_key}: found {form.format(upper)}; expected more than throttle.{lower_key}, "
+                f"{form.format(lower)}"
+            )
+    if (throttle.query is None) != (throttle.query_threshold is None):
+        problems.append(
+            "throttle.query: set without throttle.query_threshold; expected the number above which to throttle"
+            if throttle.query_threshold is None
+            else "throttle.query_threshold: set without throttle.query; expected the query that it is about"
+        )
+    if throttle.timetable is None and "timetable_zone" in throttle.model_fields_set:
+        problems.append("throttle.timetable_zone: set without throttle.timetable; expected both or neither")
+    if throttle.reads and postgres and postgres.connections < CONNECTIONS_MIN_WITH_READINGS:
+        problems.append(
+            f"postgres.connections: found {postgres.connections}; expected at least "
+            f"{CONNECTIONS_MIN_WITH_READINGS} with readings in [throttle], which have one to themselves"
         )
     return problems
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,19 @@ def seconds(lowest: float, highest: float) -> Callable[[object], float]:
         raise ValueError(f'a duration from "{lowest:g}s" to "{highest:g}s"')
 
     return check
+
+
+def number(value: object) -> float:
+    """Return a finite number."""
+    try:
+        found = (
+            float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+        )
+    except ValueError:
+        found = math.nan
+    if math.isfinite(found):
+        return found
+    raise ValueError("a number")
 
 
 def size(lowest: int, highest: int) -> Callable[[object], int]:

@@ -14,6 +14,7 @@ from daemon.settings_models import (
     UploadConfig,
 )
 from daemon.settings_problems import shown, unknown_key
+from daemon.settings_throttle import ThrottleConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "postgres": PostgresConfig,
     "s3": S3Section,
     "upload": UploadConfig,
+    "throttle": ThrottleConfig,
     "layer_cache": LayerCacheSection,
 }
 FLAGS = {
@@ -141,7 +143,7 @@ class Layers:
             )
 
     def _set(self, section: str, key: str, value: Any, origin: str) -> None:
-        if SECTIONS[section].model_fields[key].annotation is int:
+        if SECTIONS[section].model_fields[key].annotation in {int, int | None}:
             value = _whole(value)
         self.document[section][key] = value
         self.origins[f"{section}.{key}"] = origin

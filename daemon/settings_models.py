@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from daemon import settings_fields as fields
 from daemon import settings_values as values
+from daemon.settings_throttle import ThrottleConfig
 from journal.checkpoint import Order
 
 
@@ -277,4 +278,10 @@ class Config(_Model):
     postgres: PostgresConfig
     s3: S3Config
     upload: UploadConfig
+    throttle: ThrottleConfig = ThrottleConfig()
     sources: Annotated[tuple[SourceConfig, ...], AfterValidator(_not_empty)]
+
+    @property
+    def fetch_connections(self) -> int:
+        """Connections for fetches: planning has one to itself, and so have the throttle's readings if there are any."""
+        return max(1, self.postgres.connections - (2 if self.throttle.reads else 1))

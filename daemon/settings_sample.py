@@ -5,7 +5,7 @@ from __future__ import annotations
 SAMPLE = """\
 # A migration of backfillctl. Next: edit, then `backfillctl check -c THIS_FILE`.
 # Every key of one value may also come from the environment: BACKFILL_<SECTION>_<KEY>.
-# Nobody but you may have the right to write this file: `where` is SQL that runs as written.
+# Nobody but you may have the right to write this file: `where` and `query` are SQL that runs as written.
 
 [migration]
 name = "example"
@@ -43,6 +43,22 @@ bucket = "example-blobs"
 # drain_deadline = "30s"                  # what uploads get to end after SIGTERM or Ctrl-C
 # key_batch_size = 1000
 # checkpoint_interval_secs = 30           # seconds between progress lines
+
+# [throttle]                              # all of it off unless set
+# rows_per_second = 500                   # most that is read from PostgreSQL; `backfillctl set` changes it in mid-run
+# bytes_per_second = "20M"
+# timetable = "08:00,20M 19:00,off"       # bytes per second from HH:MM on, or DAY-HH:MM: "Sat-08:00,off"
+# timetable_zone = "UTC"                  # or such as "Europe/Berlin"
+# replica_lag = "10s"                     # above it nothing new begins, until it is below again
+# replica_lag_hibernate = "60s"           # above it nothing happens for `hibernate`
+# active_sessions = 40                    # sessions of others at work on the server, in any database
+# active_sessions_hibernate = 80
+# query = "select count(*) from public.queue where state = 'new'" # one row, one number; SQL that runs as written
+# query_threshold = 1000
+# query_hibernate = 10000
+# check_interval = "5s"
+# reading_timeout = "3s"                  # a reading that takes longer, or fails, throttles too
+# hibernate = "60s"
 
 [[source]]
 name = "attachments"

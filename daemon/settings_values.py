@@ -20,7 +20,11 @@ _SIZE_UNITS = {
     "KIB": 2**10,
     "MIB": 2**20,
     "GIB": 2**30,
+    "K": 2**10,
+    "M": 2**20,
+    "G": 2**30,
 }
+"""A letter alone counts in powers of 1024, as in rclone's --bwlimit."""
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER_WITH_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 _TIMESTAMP = re.compile(
@@ -31,6 +35,9 @@ _IDENTIFIER_BYTES_MAX = 63
 """PostgreSQL's NAMEDATALEN - 1; a longer name would be cut silently by the server."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BYTES_PER_SECOND_MIN, BYTES_PER_SECOND_MAX = 2**10, 2**40
+ROWS_PER_SECOND_MAX = 10_000_000
+"""Bounds of rates; a slower one than the smallest would be a pause, which is another thing."""
 
 TIMESTAMP_ALLOWED = 'a time with its zone, such as 2026-01-14T15:30:45.123456Z or "2026-01-14 15:30:45+01:00"'
 
@@ -53,6 +60,30 @@ def size_bytes(value: object) -> int:
         if match and match[2].upper() in _SIZE_UNITS:
             return round(float(match[1]) * _SIZE_UNITS[match[2].upper()])
     raise ValueError(allowed)
+
+
+def bytes_per_second(value: object) -> int | None:
+    """Return a rate from a size as `size_bytes` reads it, such as `"20M"`; None for `"off"`, no limit."""
+    if value == "off":
+        return None
+    try:
+        found = size_bytes(value)
+    except ValueError:
+        found = 0
+    if not BYTES_PER_SECOND_MIN <= found <= BYTES_PER_SECOND_MAX:
+        raise ValueError('bytes per second from "1K" to "1024G", such as "20M", or "off"')
+    return found
+
+
+def rows_per_second(value: object) -> int | None:
+    """Return a rate from a whole number or its digits; None for `"off"`, no limit."""
+    if value == "off":
+        return None
+    text = value.strip() if isinstance(value, str) else ""
+    found = int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else value
+    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= ROWS_PER_SECOND_MAX:
+        raise ValueError(f'rows per second from 1 to {ROWS_PER_SECOND_MAX}, or "off"')
+    return found
 
 
 def duration_seconds(value: object) -> float:

@@ -23,6 +23,7 @@ SLEEPING = {
     "tests/rendering",
     "tests/planning",
     "tests/bucket",
+    "tests/throttle",
 }
 """Folders whose tests run on a virtual clock; a sleep there costs nothing and is exact."""
 

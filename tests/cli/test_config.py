@@ -207,6 +207,36 @@ def test_every_problem_of_every_section_is_reported_at_once(write_config: WriteC
         ('value = "data"', 'value = "data"\nmetadata = ["Kind", "kind"]', "without regard to case"),
         ('value = "data"', 'value = "data"\nwhere = "  "', "a text that is not empty"),
         ('value = "data"\n', "", 'source "attachments".value: missing'),
+        *(
+            ("[[source]]", f"[throttle]\n{lines}\n[[source]]", expected)
+            for lines, expected in [
+                ("rows_per_second = 0", 'found 0; expected rows per second from 1 to 10000000, or "off"'),
+                ('bytes_per_second = "20Q"', 'found "20Q"; expected bytes per second from "1K"'),
+                ('timetable = "08:00,20M 25:00,off"', "expected a time from 00:00 to 23:59 in slot 2"),
+                (
+                    'timetable = "08:00,20M"\ntimetable_zone = "Berlin"',
+                    'timetable_zone: found "Berlin"; expected a zone',
+                ),
+                ('timetable_zone = "UTC"', "timetable_zone: set without throttle.timetable"),
+                ('replica_lag = "soon"', 'throttle.replica_lag: found "soon"; expected a duration'),
+                (
+                    'replica_lag = "10s"\nreplica_lag_hibernate = "10s"',
+                    'replica_lag_hibernate: found "10s"; expected more than throttle.replica_lag, "10s"',
+                ),
+                (
+                    "active_sessions_hibernate = 3",
+                    "active_sessions_hibernate: set without throttle.active_sessions",
+                ),
+                ('query = "select 1"', "throttle.query: set without throttle.query_threshold"),
+                ("query_threshold = 1", "throttle.query_threshold: set without throttle.query"),
+                ('query = ""\nquery_threshold = 1', "expected a query of one row, one number"),
+                ('query = "select 1"\nquery_threshold = nan', "expected a number"),
+                (
+                    "active_sessions = 3\n[postgres]\nconnections = 2",
+                    "postgres.connections: found 2; expected at least 3 with readings in [throttle]",
+                ),
+            ]
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_allowed(
@@ -406,3 +436,42 @@ def test_uploads_per_cache_need_caches(smallest: Path) -> None:
     assert problems(smallest, upload__concurrency_per_cache="5") == [
         "--max-concurrent-uploads: counts per layer cache; set upload.concurrency instead"
     ]
+
+
+def test_nothing_throttles_unless_it_is_asked_for(smallest: Path) -> None:
+    throttle = loaded(smallest).throttle
+    off = {"timetable_zone", "check_interval", "reading_timeout", "hibernate"}
+    assert set(throttle.model_dump(exclude=off).values()) == {None}
+    assert (throttle.timetable_zone, throttle.check_interval, throttle.hibernate) == ("UTC", 5.0, 60.0)
+    assert not throttle.reads
+
+
+def test_a_throttle_is_read_from_variables_in_the_units_of_the_file(smallest: Path) -> None:
+    env = {
+        "BACKFILL_THROTTLE_ROWS_PER_SECOND": "500",
+        "BACKFILL_THROTTLE_BYTES_PER_SECOND": "20M",
+        "BACKFILL_THROTTLE_TIMETABLE": "08:00,1.5M 19:00,off",
+        "BACKFILL_THROTTLE_REPLICA_LAG": "2m",
+        "BACKFILL_THROTTLE_ACTIVE_SESSIONS": "40",
+        "BACKFILL_THROTTLE_QUERY": "select 1",
+        "BACKFILL_THROTTLE_QUERY_THRESHOLD": "0.5",
+    }
+    throttle = loaded(smallest, env).throttle
+    assert (throttle.rows_per_second, throttle.bytes_per_second) == (500, 20 * 2**20)
+    assert throttle.timetable is not None
+    assert [slot.limit for slot in throttle.timetable.slots[:2]] == [3 * 2**19, None]
+    assert (throttle.replica_lag, throttle.active_sessions, throttle.query_threshold) == (120.0, 40, 0.5)
+    off = loaded(smallest, env | {"BACKFILL_THROTTLE_ROWS_PER_SECOND": "off"})
+    assert off.throttle.rows_per_second is None
+
+
+def test_readings_take_a_connection_from_the_fetches(write_config: WriteConfig) -> None:
+    assert loaded(write_config(SMALLEST)).fetch_connections == 3
+    assert loaded(write_config(SMALLEST + "[throttle]\nactive_sessions = 3\n")).fetch_connections == 2
+
+
+def test_the_throttle_is_among_the_settings_on_record(write_config: WriteConfig) -> None:
+    lines = 'timetable = "08:00,1M  19:00,off"\nquery = "select 1"\nquery_threshold = 2\n'
+    recorded = free_settings(loaded(write_config(f"{SMALLEST}[throttle]\n{lines}")))["throttle"]
+    assert recorded["timetable"] == "08:00,1M 19:00,off"
+    assert (recorded["query"], recorded["query_threshold"]) == ("select 1", 2.0)
