@@ -36,6 +36,44 @@ class ByteBudget:
         self._released = trio.Event()
 
 
+class Slots:
+    """How many may be at something at once, where that number changes while they are.
+
+    A lower total takes nothing away from who has a slot; it only lets nobody else in until enough have left.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.taken = 0
+        self._waiting = 0
+        self._freed = trio.Event()
+
+    async def take(self) -> None:
+        """Wait for a free slot, then take it; no checkpoint where one is free."""
+        while self.taken >= self.total:
+            self._waiting += 1
+            try:
+                await self._freed.wait()
+            finally:
+                self._waiting -= 1
+        self.taken += 1
+
+    def give_back(self) -> None:
+        """Leave a slot."""
+        self.taken -= 1
+        self._tell()
+
+    def resize(self, total: int) -> None:
+        """Change how many there are."""
+        self.total = total
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._waiting:
+            freed, self._freed = self._freed, trio.Event()
+            freed.set()
+
+
 class Silence:
     """How long an endpoint has served nobody, counted from the first attempt it left unserved."""
 

@@ -35,7 +35,7 @@ class Drain:
 
     Attributes:
         requested: set by the first request.
-        cause: who asked ("SIGTERM", "SIGINT"), None until then.
+        cause: who or what asked ("SIGTERM", "SIGINT", "max_duration = 2h", "drain by alice"), None until then.
         cancelled: the second request came too.
     """
 
@@ -56,6 +56,17 @@ class Drain:
         self.requested.set()
         for governed in self._governed:
             governed.scope.deadline = trio.current_time() + governed.grace
+
+    async def or_event(self, event: trio.Event) -> None:
+        """Wait for `event` or for the request, whichever comes first."""
+        async with trio.open_nursery() as nursery:
+
+            async def until(either: trio.Event) -> None:
+                await either.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(until, event)
+            nursery.start_soon(until, self.requested)
 
     def cancel(self) -> None:
         """End all governed work at once; only after a request."""

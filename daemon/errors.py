@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 5
     REFUSED = 6
     JOURNAL = 7
+    STOPPED = 8
     INTERRUPTED = 130
     TERMINATED = 143
 

@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeVar
 
+from daemon.activity import Activity
+from daemon.causes import Cause
 from daemon.config import Config, SourceConfig, identity
 from daemon.contact import first_contact
+from daemon.controls import Controls
 from daemon.drain import Drain
 from daemon.errors import ExitCode, SourceUnfitError
+from daemon.fetching import CopySource
+from daemon.gating import GatedSource
 from daemon.layouts import layout_of
-from daemon.pipeline import CopySource, Limits, Pipeline
+from daemon.pipeline import Limits, Pipeline
 from daemon.planner import Planner, PlanSettings
 from daemon.probing import ProbeFinding
 from daemon.recorder import Recorder
@@ -131,7 +136,13 @@ def identities(config: Config, server: ServerFacts, cutoff_us: int | None) -> di
 
 
 class Migration:
-    """One session over an open journal; both ends are ready, the journal's identity is checked."""
+    """One session over an open journal; both ends are ready, the journal's identity is checked.
+
+    Attributes:
+        controls: what the session may do at this moment.
+        activity: what its tasks are doing.
+        scanned_rows: rows seen so far by the planning passes that are running, by source name.
+    """
 
     def __init__(
         self,
@@ -141,6 +152,8 @@ class Migration:
         surveyed: Survey,
         runtime: Runtime,
         drain: Drain,
+        controls: Controls,
+        activity: Activity,
         *,
         allow_seqscan: bool,
     ) -> None:
@@ -152,11 +165,13 @@ class Migration:
         self._probes = surveyed.probes
         self._runtime = runtime
         self._drain = drain
+        self.controls = controls
+        self.activity = activity
         self._parked = 0
         self.scanned_rows: dict[str, int] = {}
         self.planner = Planner(
             recorder.journal,
-            source,
+            GatedSource(source, controls, drain),
             runtime,
             PlanSettings(
                 late_grace=config.postgres.late_grace,
@@ -196,7 +211,7 @@ class Migration:
                 recovery.recovered,
                 recovery.parked,
             )
-        with self._drain.governs(grace=0):
+        with self._drain.governs(grace=0), self.activity.at(Cause.PLANNING):
             # The cutoff is part of each source's identity: fixed first, then registered.
             await self.planner.settle_cutoff()
             await self._recorder.call(self._register)
@@ -205,7 +220,7 @@ class Migration:
 
     async def reconcile(self, *, who: str) -> None:
         """Look at every source once more, closed or not."""
-        with self._drain.governs(grace=0):
+        with self._drain.governs(grace=0), self.activity.at(Cause.PLANNING):
             for spec in self._config.sources:
                 await self.planner.reconcile(
                     spec,
@@ -272,7 +287,6 @@ class Migration:
             self._uploader(target),
             self._recorder,
             Limits(
-                concurrency=upload.concurrency,
                 connections=max(1, self._config.postgres.connections - 1),
                 claim_keys_max=upload.key_batch_size,
                 max_in_flight=upload.max_in_flight,
@@ -281,6 +295,8 @@ class Migration:
                 max_attempts=upload.max_attempts,
                 give_up_after=upload.give_up_after,
             ),
+            self.controls,
+            self.activity,
             self._drain,
             self._runtime.random,
             parked_before=self._parked,
@@ -306,11 +322,12 @@ class Migration:
             record=self._recorder.record,
             random=self._runtime.random,
             digest_runner=self._runtime.digest_runner,
+            activity=self.activity,
         )
 
     async def _close(self) -> bool:
         """Close the sources that are open; return whether that left keys to copy."""
-        with self._drain.governs(grace=0):
+        with self._drain.governs(grace=0), self.activity.at(Cause.CLOSING):
             for spec in self._config.sources:
                 await self.planner.close_source(spec, functools.partial(self._scanned, spec.name))
                 self.scanned_rows.pop(spec.name, None)
@@ -351,5 +368,6 @@ def scan_limits(config: Config) -> ScanLimits:
 
 
 def interrupted(drain: Drain) -> ExitCode:
-    """Return the exit code of a session that a signal ended, as a shell would have it: 128 + its number."""
-    return ExitCode.INTERRUPTED if drain.cause == "SIGINT" else ExitCode.TERMINATED
+    """Return the exit code of a drained session: 128 + the signal's number, as a shell would have it, or STOPPED."""
+    codes = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED}
+    return codes.get(drain.cause or "", ExitCode.STOPPED)

@@ -18,6 +18,7 @@ from typing import Any
 
 from daemon import __version__
 from daemon.config import Config, free_settings, identity
+from daemon.controls import Controls
 from daemon.errors import BackfillError, ConfigError, SourceUnfitError
 from daemon.migration import Survey, TargetEnd, identities, probe_buckets, survey
 from daemon.operators import operator, user_name
@@ -26,6 +27,7 @@ from daemon.recorder import Recorder
 from daemon.rows import ServerFacts
 from daemon.runtime import Runtime
 from daemon.source import open_source
+from daemon.tunables import Tunables, in_force
 from journal.checkpoint import Order
 from journal.errors import Difference, IdentityMismatch
 from journal.events import Kind
@@ -193,6 +195,17 @@ def _refuse_differences(
 
 def _lasting(server: ServerFacts) -> dict[str, Any]:
     return {"system_identifier": server.system_identifier, "timeline": server.timeline}
+
+
+def configured_tunables(config: Config) -> Tunables:
+    """Return the tunables as the configuration has them."""
+    return Tunables(config.upload.concurrency)
+
+
+def controls_of(config: Config, journal: Journal) -> Controls:
+    """Return what a session may do as it begins: what the file says, under what operators have set and paused."""
+    tunables = in_force(configured_tunables(config), journal.overrides)
+    return Controls(tunables, paused=journal.paused)
 
 
 def begin_session(journal: Journal, config: Config, server: ServerFacts | None, now_us: int) -> None:

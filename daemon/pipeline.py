@@ -7,45 +7,30 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
 
 import trio
 
-from daemon.budget import ByteBudget, Silence
+from daemon.activity import Activity
+from daemon.budget import ByteBudget, Slots
 from daemon.config import MaxFailures
+from daemon.controls import Controls
 from daemon.drain import Drain
 from daemon.errors import ExitCode
-from daemon.halting import MigrationHalted, halted
-from daemon.layouts import Layout, object_key
+from daemon.fetching import (
+    FETCH_BATCH_KEYS_MAX,
+    CopySource,
+    Fetched,
+    Fetcher,
+    FetchPolicy,
+    split,
+)
+from daemon.halting import MigrationHalted
+from daemon.layouts import object_key
 from daemon.recorder import Recorder
-from daemon.retrying import Disposition, Failure, decide
-from daemon.rows import FetchedRow, Wanted
-from daemon.uploader import Destination, Uploader
-from journal.entries import AttemptFailed, Claim, ClaimedKey, Parked, Settled
-from journal.lifecycle import Outcome
+from daemon.uploader import Uploader
+from journal.entries import Claim, ClaimedKey, Parked, Settled
 
 log = logging.getLogger(__name__)
-
-FETCH_BATCH_KEYS_MAX = 64
-"""Keys in one fetch; measured: a call through trio-asyncio costs 110 us, a row in a batch of 64 2.5 us."""
-
-
-class FetchSource(Protocol):
-    """PostgreSQL, as the pipeline needs it, already bound to one table."""
-
-    async def __call__(self, wanted: Sequence[Wanted]) -> list[FetchedRow]:
-        """Return the rows that still exist, in any order; raises a classified Failure."""
-
-
-@dataclass(frozen=True, slots=True)
-class CopySource:
-    """One source as the pipeline drives it."""
-
-    id: int
-    name: str
-    fetch: FetchSource
-    layout: Layout
-    destination: Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +38,6 @@ class Limits:
     """Totals of a session, whatever the number of sources.
 
     Attributes:
-        concurrency: uploads at once.
         connections: fetches at once.
         claim_keys_max: keys in one claim (`upload.key_batch_size`).
         max_in_flight: bytes of values in memory.
@@ -61,7 +45,6 @@ class Limits:
         max_attempts, give_up_after: the retry policy's bounds for fetches.
     """
 
-    concurrency: int
     connections: int
     claim_keys_max: int
     max_in_flight: int
@@ -70,10 +53,9 @@ class Limits:
     max_attempts: int
     give_up_after: float
 
-    @property
-    def claim_window(self) -> int:
-        """Keys claimed and unsettled at most: what a crash can repeat."""
-        return 2 * self.concurrency + self.connections * FETCH_BATCH_KEYS_MAX
+    def claim_window(self, concurrency: int) -> int:
+        """Return how many keys may be claimed and unsettled: what a crash can repeat."""
+        return 2 * concurrency + self.connections * FETCH_BATCH_KEYS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +64,11 @@ class _Batch:
     keys: Sequence[ClaimedKey]
 
 
-@dataclass(frozen=True, slots=True)
-class _Upload:
-    source: CopySource
-    key: ClaimedKey
-    row: FetchedRow
-
-
 class Pipeline:
     """Copies all claimable keys of some sources, then returns.
 
-    The nursery: one claimer → `connections` fetchers → `concurrency` uploaders → the recorder's committer.
+    The nursery: one claimer → `connections` fetchers → as many uploaders as the controls allow → the recorder's
+    committer.
 
     Attributes:
         parked: keys parked in this session, `parked_before` included.
@@ -104,6 +80,8 @@ class Pipeline:
         uploader: Uploader,
         recorder: Recorder,
         limits: Limits,
+        controls: Controls,
+        activity: Activity,
         drain: Drain,
         random: Random,
         *,
@@ -113,10 +91,22 @@ class Pipeline:
         self._uploader = uploader
         self._recorder = recorder
         self._limits = limits
+        self._controls = controls
+        self._activity = activity
+        self._slots = Slots(controls.tunables.concurrency)
         self._drain = drain
         self._random = random
         self._budget = ByteBudget(limits.max_in_flight)
-        self._silence = Silence()
+        self._fetcher = Fetcher(
+            FetchPolicy(limits.max_attempts, limits.give_up_after),
+            self._budget,
+            controls,
+            activity,
+            drain,
+            random,
+            record=recorder.record,
+            settle=self._settle,
+        )
         self.parked = parked_before
 
     async def run(self) -> None:
@@ -127,7 +117,7 @@ class Pipeline:
             JournalError: from the recorder; nothing more was claimed.
         """
         batches_in, batches_out = trio.open_memory_channel[_Batch](0)
-        uploads_in, uploads_out = trio.open_memory_channel[_Upload](self._limits.concurrency)
+        uploads_in, uploads_out = trio.open_memory_channel[Fetched](self._slots.total)
         try:
             async with trio.open_nursery() as committing:
                 committing.start_soon(self._recorder.run)
@@ -136,9 +126,7 @@ class Pipeline:
                     async with uploads_in, batches_out:
                         for _ in range(self._limits.connections):
                             copying.start_soon(self._fetch, batches_out.clone(), uploads_in.clone())
-                    async with uploads_out:
-                        for _ in range(self._limits.concurrency):
-                            copying.start_soon(self._upload, uploads_out.clone())
+                    copying.start_soon(self._upload_all, uploads_out)
                 committing.cancel_scope.cancel()
         finally:
             # What is already known must outlive a cancel or a halt: an unrecorded outcome is driven again.
@@ -146,14 +134,21 @@ class Pipeline:
                 with trio.CancelScope(shield=True):
                     await self._recorder.flush()
 
+    @property
+    def _claim_window(self) -> int:
+        return self._limits.claim_window(self._controls.tunables.concurrency)
+
     async def _claim(self, batches: trio.MemorySendChannel[_Batch]) -> None:
         rotation = deque(self._sources)
         async with batches:
-            while not self._drain:
+            while True:
+                await self._controls.wait_until_open(self._drain)
+                if self._drain:
+                    return
                 committed = self._recorder.committed
-                if 2 * self._recorder.journal.in_flight > self._limits.claim_window:
+                if 2 * self._recorder.journal.in_flight > self._claim_window:
                     # A claim is worth its commit once half the window is free.
-                    await self._wait_for(committed)
+                    await self._drain.or_event(committed)
                     continue
                 claim, suspect_waits = await self._claim_in_turn(rotation)
                 if claim is not None:
@@ -162,7 +157,7 @@ class Pipeline:
                     ):
                         await batches.send(_Batch(rotation[-1], keys))
                 elif self._recorder.journal.in_flight or suspect_waits:
-                    await self._wait_for(committed)
+                    await self._drain.or_event(committed)
                 else:
                     return
 
@@ -191,121 +186,51 @@ class Pipeline:
             lambda journal, now_us: journal.claim(
                 source.id,
                 limit=self._limits.claim_keys_max,
-                window=self._limits.claim_window,
+                window=self._claim_window,
                 now_us=now_us,
             )
         )
 
-    async def _wait_for(self, committed: trio.Event) -> None:
-        """Wait for that group commit, or for a drain."""
-        async with trio.open_nursery() as nursery:
-
-            async def until(event: trio.Event) -> None:
-                await event.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(until, committed)
-            nursery.start_soon(until, self._drain.requested)
-
     async def _fetch(
-        self, batches: trio.MemoryReceiveChannel[_Batch], uploads: trio.MemorySendChannel[_Upload]
+        self, batches: trio.MemoryReceiveChannel[_Batch], uploads: trio.MemorySendChannel[Fetched]
     ) -> None:
         async with batches, uploads:
             async for batch in batches:
-                await self._fetch_batch(batch.source, batch.keys, uploads)
+                await self._fetcher.fetch(batch.source, batch.keys, uploads)
 
-    async def _fetch_batch(
-        self, source: CopySource, keys: Sequence[ClaimedKey], uploads: trio.MemorySendChannel[_Upload]
-    ) -> None:
-        """Fetch `keys`, hand the rows on; keys that stay unfetched in a drain stay claimed and are released."""
-        reserved = sum(key.size for key in keys)
-        await self._budget.reserve(reserved)
-        rows = await self._fetch_retrying(source, keys)
-        if rows is None:
-            self._budget.release(reserved)
-            if len(keys) > 1 and not self._drain:
-                for key in keys:
-                    await self._fetch_batch(source, [key], uploads)
-            return
-        by_key = {row.row_key: row for row in rows}
-        grown: list[tuple[ClaimedKey, int]] = []
-        for key in keys:
-            row = by_key.get(key.row_key)
-            if row is None:
-                self._budget.release(key.size)
-                await self._settle(source, key, Settled(key.ordinal, Outcome.VANISHED, 0, "", None, None))
-            elif row.value is None:
-                self._budget.release(key.size)
-                grown.append((key, row.size))
-            else:
-                await uploads.send(_Upload(source, key, row))
-        # Only now that this batch holds no reservation of its own: one made above it could never be served.
-        for key, size in grown:
-            await self._fetch_grown(source, key, size, uploads)
+    async def _upload_all(self, uploads: trio.MemoryReceiveChannel[Fetched]) -> None:
+        """Upload what arrives, by as many tasks as the controls ever allowed, as many at once as they allow now."""
+        working = 0
 
-    async def _fetch_grown(
-        self, source: CopySource, key: ClaimedKey, size: int, uploads: trio.MemorySendChannel[_Upload]
-    ) -> None:
-        """Fetch a value that outgrew its plan again, alone, with room for what it is now."""
-        grown = ClaimedKey(key.ordinal, key.row_key, key.created_at, size, key.recoveries)
-        await self._fetch_batch(source, [grown], uploads)
+        async def work(uploads: trio.MemoryReceiveChannel[Fetched], ended: trio.CancelScope) -> None:
+            nonlocal working
+            await self._upload(uploads)
+            working -= 1
+            if working == 0:
+                ended.cancel()
 
-    async def _fetch_retrying(
-        self, source: CopySource, keys: Sequence[ClaimedKey]
-    ) -> list[FetchedRow] | None:
-        """Return the rows; None when the batch is to be split, was parked, or a drain gave it up."""
-        wanted = [Wanted(row_key, size) for row_key, size in {key.row_key: key.size for key in keys}.items()]
-        answers = failures = 0
-        while not self._drain:
-            begun = trio.current_time()
-            try:
-                rows = await source.fetch(wanted)
-            except Failure as failure:
-                failures += 1
-                answers += failure.counted
-                now = trio.current_time()
-                if failure.counted:
-                    self._silence.broken()
-                decision = decide(
-                    failure,
-                    answers=answers,
-                    failures=failures,
-                    max_attempts=self._limits.max_attempts,
-                    silent_seconds=0.0 if failure.counted else self._silence.unanswered(now),
-                    give_up_after=self._limits.give_up_after,
-                    jitter=self._random.random(),
-                    refreshed=True,
-                )
-                log.warning("%s: fetch of %d keys failed: %s", source.name, len(keys), failure.message)
-                if failure.answered and len(keys) > 1:
-                    return None
-                retried = decision.disposition is Disposition.RETRY
-                await self._recorder.record(
-                    _fetch_failed(keys[0].ordinal, failure, failures, now - begun, retried=retried)
-                )
-                if decision.disposition is Disposition.HALT:
-                    raise halted(failure, decision.exit_code, subject=source.name) from failure
-                if decision.disposition is Disposition.PARK:
-                    await self._settle(
-                        source, keys[0], Parked(keys[0].ordinal, failure.kind, failure.message)
-                    )
-                    return None
-                with trio.move_on_after(decision.delay):
-                    await self._drain.requested.wait()
-            else:
-                self._silence.broken()
-                return rows
-        return None
+        async with uploads, trio.open_nursery() as nursery:
+            with trio.CancelScope() as growing:
+                while True:
+                    changed = self._controls.changed
+                    concurrency = self._controls.tunables.concurrency
+                    self._slots.resize(concurrency)
+                    for _ in range(concurrency - working):
+                        working += 1
+                        nursery.start_soon(work, uploads.clone(), growing)
+                    await changed.wait()
 
-    async def _upload(self, uploads: trio.MemoryReceiveChannel[_Upload]) -> None:
+    async def _upload(self, uploads: trio.MemoryReceiveChannel[Fetched]) -> None:
         async with uploads:
             async for upload in uploads:
+                await self._slots.take()
                 try:
                     key = object_key(upload.source.layout, upload.key.row_key)
                     settled = await self._uploader.copy(
                         upload.key.ordinal, upload.source.destination, key, upload.row
                     )
                 finally:
+                    self._slots.give_back()
                     self._budget.release(upload.key.size)
                 await self._settle(upload.source, upload.key, settled)
 
@@ -321,36 +246,3 @@ class Pipeline:
                 "`backfillctl status` names the causes; mend them, then `backfillctl requeue --all`, or raise upload.max_failures",
                 ExitCode.PARKED,
             )
-
-
-def split(keys: Sequence[ClaimedKey], *, bytes_max: int) -> list[Sequence[ClaimedKey]]:
-    """Cut a claim into fetches of at most FETCH_BATCH_KEYS_MAX keys and `bytes_max` bytes, one key at least."""
-    batches: list[Sequence[ClaimedKey]] = []
-    batch: list[ClaimedKey] = []
-    size = 0
-    for key in keys:
-        if batch and (len(batch) == FETCH_BATCH_KEYS_MAX or size + key.size > bytes_max):
-            batches.append(batch)
-            batch, size = [], 0
-        batch.append(key)
-        size += key.size
-    if batch:
-        batches.append(batch)
-    return batches
-
-
-def _fetch_failed(
-    ordinal: int, failure: Failure, attempt: int, seconds: float, *, retried: bool
-) -> AttemptFailed:
-    return AttemptFailed(
-        ordinal=ordinal,
-        operation=failure.operation,
-        failure=failure.kind,
-        message=failure.message,
-        http_status=None,
-        code=failure.code,
-        request_id=None,
-        milliseconds=round(seconds * 1000),
-        attempt=attempt,
-        retried=retried,
-    )

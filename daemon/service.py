@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable
 
+from daemon.activity import Activity
 from daemon.comparing import VerificationResult
 from daemon.config import Config, PlanOptions, RunOptions
 from daemon.drain import Drain, Governed
@@ -19,7 +20,7 @@ from daemon.estimating import Estimate, total
 from daemon.layouts import layout_of
 from daemon.logs import to_stderr
 from daemon.migration import Ended, Migration, interrupted, scan_limits, survey
-from daemon.opening import open_existing, open_migration
+from daemon.opening import controls_of, open_existing, open_migration
 from daemon.operators import operator
 from daemon.recorder import Recorder
 from daemon.rendering_estimate import estimate_text
@@ -60,6 +61,8 @@ async def _run(config: Config, options: RunOptions, drain: Drain, starting: Gove
             opened.surveyed,
             runtime,
             drain,
+            await opened.recorder.call(lambda journal, _now: controls_of(config, journal)),
+            Activity(),
             allow_seqscan=options.allow_seqscan,
         )
         # From here on the migration itself says what a request to stop leaves time for.
@@ -97,6 +100,8 @@ async def _plan(config: Config, options: PlanOptions, drain: Drain, starting: Go
             opened.surveyed,
             runtime,
             drain,
+            await opened.recorder.call(lambda journal, _now: controls_of(config, journal)),
+            Activity(),
             allow_seqscan=options.allow_seqscan,
         )
         starting.hand_over()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from daemon.accounting import Accounting
 from daemon.config import Config
 from daemon.drain import Drain
 from daemon.errors import BackfillError, ExitCode
@@ -44,18 +45,21 @@ async def in_session(
         count.stored_bytes for count in (await recorder.call(lambda journal, _now: journal.counts())).values()
     )
     results: list[Ended] = []
+    accounting = Accounting(recorder, migration.controls, migration.activity)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_record_stop, recorder, drain)
+            nursery.start_soon(accounting.run)
             nursery.start_soon(_show, config, recorder, migration, drain)
             results.append(await work())
             nursery.cancel_scope.cancel()
     except* (BackfillError, JournalError) as group:
-        await _record_halt(recorder, group)
+        await _record_halt(recorder, accounting, group)
         raise
     ended = results[0]
     if drain.cancelled:
         await recorder.note(Kind.CANCELLED, {"cause": drain.cause})
+    await accounting.finish()
     await _record_end(recorder, ended)
     with Reader.open(recorder.journal.path) as reader:
         progress = await _snapshot(reader, migration, drain)
@@ -80,7 +84,9 @@ async def _record_stop(recorder: Recorder, drain: Drain) -> None:
         await recorder.note(Kind.DRAIN_REQUESTED, {"cause": drain.cause})
 
 
-async def _record_halt(recorder: Recorder, group: BaseExceptionGroup[BackfillError | JournalError]) -> None:
+async def _record_halt(
+    recorder: Recorder, accounting: Accounting, group: BaseExceptionGroup[BackfillError | JournalError]
+) -> None:
     """Put why the session ends on the record, as far as the journal still takes it."""
     if recorder.broken:
         return
@@ -92,6 +98,7 @@ async def _record_halt(recorder: Recorder, group: BaseExceptionGroup[BackfillErr
             await recorder.call(
                 lambda journal, now_us: journal.release(journal.in_flight_ordinals(), now_us=now_us)
             )
+            await accounting.finish()
             await recorder.note(Kind.HALTED, {"message": message, "exit_code": int(exit_code)})
             await _record_end(recorder, Ended(exit_code, "halted"), message)
         except JournalError as unrecorded:

@@ -12,7 +12,9 @@ from urllib.parse import quote
 
 import trio
 
+from daemon.activity import Activity
 from daemon.budget import Silence
+from daemon.causes import Cause
 from daemon.halting import halted
 from daemon.layouts import unusable_reason
 from daemon.objects import (
@@ -125,6 +127,13 @@ def metadata_headers(
     return headers
 
 
+def waited_for(failure: Failure) -> Cause:
+    """Return what the backoff after `failure` is spent on."""
+    if failure.kind is FailureClass.THROTTLED:
+        return Cause.S3_SLOW_DOWN
+    return Cause.NETWORK if failure.answered else Cause.UNREACHABLE
+
+
 class Uploader:
     """Drives single rows to an outcome; holds no state of any key between calls."""
 
@@ -136,12 +145,14 @@ class Uploader:
         record: Callable[[AttemptFailed], Awaitable[None]],
         random: Random,
         digest_runner: RunSync,
+        activity: Activity,
     ) -> None:
         self._target = target
         self._policy = policy
         self._record = record
         self._random = random
         self._digest_runner = digest_runner
+        self._activity = activity
         self._silence = Silence()
 
     async def copy(
@@ -177,7 +188,8 @@ class Uploader:
         while True:
             begun = trio.current_time()
             try:
-                settled = await self._attempt(copied)
+                with self._activity.at(Cause.NETWORK):
+                    settled = await self._attempt(copied)
             except Failure as failure:
                 failures += 1
                 answers += failure.counted
@@ -204,7 +216,8 @@ class Uploader:
                 if failure.kind in {FailureClass.FORBIDDEN, FailureClass.EXPIRED_CREDENTIALS}:
                     await self._target.refresh_credentials()
                     refreshed = True
-                await trio.sleep(decision.delay)
+                with self._activity.at(waited_for(failure)):
+                    await trio.sleep(decision.delay)
             else:
                 self._silence.broken()
                 return settled

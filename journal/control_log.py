@@ -38,13 +38,18 @@ class ControlLog(EventLog):
         return wanted
 
     @property
-    def overrides(self) -> dict[str, JsonValue]:
+    def overrides(self) -> dict[str, int | float | None]:
         """The tunables that an operator has set, by name; they outlive their session."""
         newest = self.latest_note(Kind.TUNABLES_SET)
         return {} if newest is None else dict(newest["overrides"])
 
     def set_tunables(
-        self, changes: Mapping[str, JsonValue], overrides: Mapping[str, JsonValue], *, who: str, now_us: int
+        self,
+        changes: Mapping[str, JsonValue],
+        overrides: Mapping[str, int | float | None],
+        *,
+        who: str,
+        now_us: int,
     ) -> None:
         """Record what an operator set just now (`changes`) and all that is set from now on (`overrides`)."""
         data: dict[str, JsonValue] = {"who": who, "changes": dict(changes), "overrides": dict(overrides)}

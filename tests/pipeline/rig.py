@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from daemon.activity import Activity
 from daemon.config import Config, MigrationConfig, PostgresConfig, S3Config, SourceConfig, UploadConfig
 from daemon.drain import Drain
 from daemon.migration import Ended, Migration, survey
-from daemon.opening import begin_session, check_identity
+from daemon.opening import begin_session, check_identity, controls_of
 from daemon.recorder import Recorder
 from daemon.runtime import Runtime, in_loop
 from journal.checkpoint import Order
@@ -112,8 +113,17 @@ class Rig:
             recorder = Recorder(journal, runtime)
             if self.stop_at_start is not None:
                 self.drain.request(self.stop_at_start)
+            self.controls = controls_of(config, journal)
             migration = Migration(
-                config, recorder, self.database, surveyed, runtime, self.drain, allow_seqscan=False
+                config,
+                recorder,
+                self.database,
+                surveyed,
+                runtime,
+                self.drain,
+                self.controls,
+                Activity(),
+                allow_seqscan=False,
             )
             ended = await migration.run(bucket)
             journal.end_session(now_us=clock_us(), reason=ended.reason, exit_code=int(ended.exit_code))

@@ -5,20 +5,28 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import trio
 
+from daemon.accounting import Accounting
+from daemon.activity import Activity
 from daemon.bucket import Bucket
+from daemon.causes import HOLDS
+from daemon.controls import Controls, Hold
 from daemon.drain import Drain
 from daemon.errors import BackfillError, ExitCode
 from daemon.migration import Ended, Migration, survey
+from daemon.opening import controls_of
 from daemon.recorder import Recorder
 from daemon.runtime import Runtime, in_loop
 from daemon.session import _record_end, _record_halt, _record_stop
 from daemon.signing import Signer
+from daemon.tunables import Tunables
 from journal.errors import JournalError, JournalFull
+from journal.log import Journal
 from tests.s3_fake import REGION
 from tests.simulation import checker
 from tests.simulation.crashing import Crashed, Disk, SimulatedJournal, journal_in, unsynced
@@ -310,8 +318,17 @@ class Simulation:
         await recorder.call(lambda journal, now_us: journal.start_session(now_us=now_us, facts={}))
         drain = Drain()
         migration: Migration = MeasuredMigration(
-            config, recorder, self.source, surveyed, runtime, drain, allow_seqscan=False
+            config,
+            recorder,
+            self.source,
+            surveyed,
+            runtime,
+            drain,
+            controls_of(config, recorder.journal),
+            Activity(),
+            allow_seqscan=False,
         )
+        accounting = Accounting(recorder, migration.controls, migration.activity)
         self.observer.window = (
             2 * config.upload.concurrency + (config.postgres.connections - 1) * self.world.scale.fetch_batch
         )
@@ -321,11 +338,14 @@ class Simulation:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_record_stop, recorder, drain)
                 nursery.start_soon(self._drain, drain)
+                nursery.start_soon(self._operate, recorder, migration.controls)
+                nursery.start_soon(accounting.run)
                 results.append(await migration.run(bucket))
                 nursery.cancel_scope.cancel()
         except* (BackfillError, JournalError) as group:
-            await _record_halt(recorder, group)
+            await _record_halt(recorder, accounting, group)
             raise _first(group) from None
+        await accounting.finish()
         await _record_end(recorder, results[0])
         return results[0]
 
@@ -341,8 +361,40 @@ class Simulation:
             self.reach("cancel")
             drain.cancel()
 
+    async def _operate(self, recorder: Recorder, controls: Controls) -> None:
+        """Pause, resume, set tunables and throttle at random; once it is calm, only resume what was left paused."""
+        while True:
+            await trio.sleep(self._rng.choice([0.01, 0.3, 2.0, 20.0]) * self._rng.random())
+            if controls.paused:
+                await recorder.call(lambda journal, now_us: journal.resume(who="sim", now_us=now_us))
+                controls.resume()
+            if not self.stormy:
+                return
+            action = self._rng.choice(["pause", "set", "hold", "rest", "rest"])
+            self.reach(action)
+            if action == "pause":
+                await recorder.call(lambda journal, now_us: journal.pause(who="sim", now_us=now_us))
+                controls.pause()
+            elif action == "set":
+                # Never above what is configured: the observer's bound on keys in flight is made of that.
+                concurrency = self._rng.randint(1, self.world.config.upload.concurrency)
+                await recorder.call(partial(_set_concurrency, concurrency))
+                controls.set(Tunables(concurrency))
+            elif action == "hold":
+                cause = self._rng.choice(HOLDS)
+                controls.hold(Hold(cause, "by the simulation"))
+                try:
+                    await trio.sleep(self._rng.choice([0.1, 3.0, 60.0]) * self._rng.random())
+                finally:
+                    controls.release(cause)
+
     def _now_us(self) -> int:
         return START_US + round(trio.current_time() * 1e6) + self._clock_offset_us
+
+
+def _set_concurrency(concurrency: int, journal: Journal, now_us: int) -> None:
+    change = {"concurrency": concurrency}
+    journal.set_tunables(change, change, who="sim", now_us=now_us)
 
 
 def _leaves(error: BaseException) -> set[type[BaseException]]:

@@ -29,6 +29,7 @@ EXPECTED = (
     *("s3 truncated answer", "s3 garbage", "s3 flipped bit", "s3 rot"),
     *("FETCH timeout", "FETCH connection", "FETCH server", "SCAN timeout", "SCAN connection", "SCAN server"),
     *("postgres unreachable", "disk full", "stage lost", "drain", "cancel", "requeued"),
+    *("pause", "set", "hold"),
     *("table insert", "table late_insert", "table late_commit", "table update", "table update_same_length"),
     *("table delete", "table move", "table rewrite", "table reinsert"),
     *("key planned again", "foreign object overwritten", "bucket compared whole"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from unittest.mock import patch
 
+import daemon.fetching
 import daemon.passes
 import daemon.pipeline
 import daemon.recorder
@@ -46,6 +47,7 @@ class Scale:
     def applied(self) -> Iterator[None]:
         with ExitStack() as stack:
             for module, name, value in (
+                (daemon.fetching, "FETCH_BATCH_KEYS_MAX", self.fetch_batch),
                 (daemon.pipeline, "FETCH_BATCH_KEYS_MAX", self.fetch_batch),
                 (daemon.passes, "CHUNK_KEYS_MAX", self.chunk),
                 (daemon.scanning, "RANGE_BLOCKS_FIRST", self.range_blocks),

@@ -1,0 +1,87 @@
+"""Look at what limits the session each second, and put on record where the time went and what slowed it down."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+import trio
+
+from daemon.activity import Activity
+from daemon.causes import WORDS, limiting
+from daemon.controls import Controls
+from daemon.ledger import Began, Ledger, SlowDownEvent
+from daemon.recorder import Recorder
+from journal.log import Journal
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""Between two looks: a slow-down of seconds is seen, and a look costs microseconds."""
+SAMPLE_SECONDS = 15.0
+"""Between two samples on record: rates over a minute have four of them, a day has 5760."""
+
+
+class Accounting:
+    """The one place that records slow-downs and samples of progress, whatever their cause."""
+
+    def __init__(self, recorder: Recorder, controls: Controls, activity: Activity) -> None:
+        self._recorder = recorder
+        self._controls = controls
+        self._activity = activity
+        self._ledger = Ledger(trio.current_time())
+
+    async def run(self) -> None:
+        """Look and record until cancelled; the first sample is the session's starting point.
+
+        Raises:
+            JournalError: from the recorder.
+        """
+        sampled = -SAMPLE_SECONDS
+        while True:
+            await self._look()
+            if trio.current_time() - sampled >= SAMPLE_SECONDS:
+                sampled = trio.current_time()
+                await self._sample()
+            with trio.move_on_after(LOOK_SECONDS):
+                await self._controls.changed.wait()
+
+    async def finish(self) -> None:
+        """Record what is left once `run` has ended.
+
+        Raises:
+            JournalError: from the recorder.
+        """
+        await self._look()
+        await self._record(self._ledger.close())
+        await self._sample()
+
+    async def _look(self) -> None:
+        held = self._controls.held
+        cause = limiting(
+            self._activity.doing,
+            concurrency=self._controls.tunables.concurrency,
+            held=None if held is None else held.cause,
+            paused=self._controls.paused,
+        )
+        detail = held.detail if held is not None and held.cause is cause else ""
+        await self._record(self._ledger.look(trio.current_time(), cause, detail))
+
+    async def _record(self, events: list[SlowDownEvent]) -> None:
+        for event in events:
+            words = WORDS[event.cause] + (f": {event.detail}" if event.detail else "")
+            log.info(
+                "%s by %s", "slowed down" if isinstance(event, Began) else "no longer slowed down", words
+            )
+            await self._recorder.call(functools.partial(_put_on_record, event))
+
+    async def _sample(self) -> None:
+        spent = self._ledger.take()
+        await self._recorder.call(lambda journal, now_us: journal.sample(spent, now_us=now_us))
+
+
+def _put_on_record(event: SlowDownEvent, journal: Journal, now_us: int) -> None:
+    if isinstance(event, Began):
+        journal.begin_throttle(event.cause, detail=event.detail, now_us=now_us)
+    else:
+        journal.end_throttle(event.cause, detail=event.detail, milliseconds=event.milliseconds, now_us=now_us)

@@ -1,0 +1,96 @@
+"""What a session may do at this moment: how many uploads, how fast, or nothing new at all.
+
+One owner: the session. Whatever is on the record (a pause, what an operator set) is recorded first and then
+changed here. Throttles only `hold` and `release`: their slow-downs are recorded by the session's accounting,
+which sees every cause alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import trio
+
+from daemon.causes import HOLDS, Cause
+from daemon.drain import Drain
+from daemon.tunables import Tunables
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why nothing new may begin: `detail` says in one line what was found and what is expected."""
+
+    cause: Cause
+    detail: str
+
+
+class Controls:
+    """The state that pipeline and planner look at, and wait on.
+
+    Attributes:
+        tunables: in force now.
+        paused: an operator's pause: nothing new is claimed or scanned, what is claimed is ended.
+        changed: set by the next change of anything, and replaced then; take it before looking.
+    """
+
+    def __init__(self, tunables: Tunables, *, paused: bool = False) -> None:
+        self.tunables = tunables
+        self.paused = paused
+        self.changed = trio.Event()
+        self._holds: dict[Cause, Hold] = {}
+
+    @property
+    def held(self) -> Hold | None:
+        """The throttle in force: nothing new is claimed, fetched or scanned; the gravest where several are."""
+        return next((self._holds[cause] for cause in HOLDS if cause in self._holds), None)
+
+    @property
+    def open(self) -> bool:
+        """Whether new work may begin."""
+        return not self.paused and not self._holds
+
+    def set(self, tunables: Tunables) -> None:
+        """Put other tunables in force, for everyone waiting too."""
+        self.tunables = tunables
+        self._tell()
+
+    def pause(self) -> None:
+        """Let nothing new begin until `resume`; harmless when repeated."""
+        self.paused = True
+        self._tell()
+
+    def resume(self) -> None:
+        """End the operator's pause; throttles stay in force."""
+        self.paused = False
+        self._tell()
+
+    def hold(self, hold: Hold) -> None:
+        """Let nothing new begin for this cause until it is released; repeated, only the detail changes."""
+        if hold.cause not in HOLDS:
+            raise AssertionError(f"hold for {hold.cause}, which is no throttle")
+        self._holds[hold.cause] = hold
+        self._tell()
+
+    def release(self, cause: Cause) -> None:
+        """Take the hold of `cause` back; harmless where there is none."""
+        if self._holds.pop(cause, None) is not None:
+            self._tell()
+
+    async def wait_until_open(self, drain: Drain) -> None:
+        """Return once new work may begin, or once a drain is requested."""
+        while not self.open and not drain:
+            await drain.or_event(self.changed)
+
+    async def wait_until_released(self, drain: Drain) -> None:
+        """Return once no throttle is in force, paused or not, or once a drain is requested."""
+        while self._holds and not drain:
+            await drain.or_event(self.changed)
+
+    def _tell(self) -> None:
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
+
+
+def unhindered(concurrency: int) -> Controls:
+    """Return controls that nobody turns: `concurrency` uploads, no limit, no pause."""
+    return Controls(Tunables(concurrency))
