@@ -1,0 +1,158 @@
+"""Keep reads of values under a rate of rows and of bytes: token buckets, and the turnstile in front of fetches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import trio
+
+from daemon.causes import Cause
+from daemon.drain import Drain
+
+BURST_SECONDS = 1.0
+"""How many seconds' worth of its rate a bucket saves up while nobody reads."""
+WAIT_SECONDS_MIN = 1e-6
+"""A shorter wait is none: adding it to a clock of floats might not move that."""
+
+Waiting: TypeAlias = Callable[[Cause], AbstractContextManager[object]]
+"""Returns a context that lasts as long as a read is made to wait for that cause, such as `Activity.at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What reads are kept under; None is no limit.
+
+    Attributes:
+        rows: per second.
+        size: bytes per second, `throttle.bytes_per_second` or what an operator set in its place.
+        timetable: bytes per second that the timetable allows now; the smaller of both limits holds.
+    """
+
+    rows: float | None = None
+    size: float | None = None
+    timetable: int | None = None
+
+    @property
+    def smallest_size(self) -> float | None:
+        """Bytes per second in force."""
+        given = [rate for rate in (self.size, self.timetable) if rate is not None]
+        return min(given, default=None)
+
+    @property
+    def size_cause(self) -> Cause:
+        """Which of the two limits on bytes is the one in force."""
+        ruled = self.timetable is not None and (self.size is None or self.timetable < self.size)
+        return Cause.TIMETABLE if ruled else Cause.RATE_LIMIT
+
+
+class Bucket:
+    """A token bucket that knows no clock: tokens come at `rate` and are saved up for BURST_SECONDS.
+
+    An amount larger than the bucket goes once the bucket is full, and leaves a debt. Over any span of t seconds
+    in which the rate stays, no more than `rate` * (t + BURST_SECONDS) goes through, beside what one such amount
+    exceeds the bucket by.
+
+    Attributes:
+        rate: tokens per second; None lets everything through and remembers nothing.
+    """
+
+    def __init__(self, rate: float | None, *, now: float) -> None:
+        self.rate = rate
+        self._saved = 0.0
+        self._at = now
+
+    def __repr__(self) -> str:
+        return f"Bucket({self.rate}/s, {self._saved:.1f} at {self._at:.3f})"
+
+    def change(self, rate: float | None, *, now: float) -> None:
+        """Let tokens come at `rate` from `now` (monotonic seconds) on; a debt stays unless there is no rate any more."""
+        self._save(now)
+        self.rate = rate
+        self._saved = 0.0 if rate is None else min(self._saved, rate * BURST_SECONDS)
+
+    def wait(self, amount: int, *, now: float) -> float:
+        """Return the seconds from `now` until `amount` may go; 0 is at once."""
+        if self.rate is None:
+            return 0.0
+        self._save(now)
+        seconds = (min(amount, self.rate * BURST_SECONDS) - self._saved) / self.rate
+        return seconds if seconds >= WAIT_SECONDS_MIN else 0.0
+
+    def take(self, amount: int, *, now: float) -> None:
+        """Let `amount` go at `now`."""
+        if self.rate is not None:
+            self._save(now)
+            self._saved -= amount
+
+    def _save(self, now: float) -> None:
+        if self.rate is not None:
+            self._saved = min(self.rate * BURST_SECONDS, self._saved + self.rate * (now - self._at))
+        self._at = now
+
+
+class Pacer:
+    """The turnstile before fetches: each names its rows and bytes and waits until both rates allow it.
+
+    First come, first served. A change of rates holds at once, for whoever waits already too.
+    """
+
+    def __init__(self, rates: Rates, waiting: Waiting) -> None:
+        """Admit by `rates`; `waiting` is told of every wait, by its cause."""
+        now = trio.current_time()
+        self._rates = rates
+        self._rows = Bucket(rates.rows, now=now)
+        self._size = Bucket(rates.smallest_size, now=now)
+        self._waiting = waiting
+        self._turn = trio.Lock()
+        self._changed = trio.Event()
+
+    @property
+    def rates(self) -> Rates:
+        """What is in force."""
+        return self._rates
+
+    def fetch_rows(self, most: int) -> int:
+        """Return how many rows one fetch should ask for, `most` or what a bucket holds: never a debt, but for one row."""
+        return most if self._rates.rows is None else max(1, min(most, int(self._rates.rows * BURST_SECONDS)))
+
+    def fetch_size(self, most: int) -> int:
+        """Return how many bytes one fetch should ask for, `most` or what a bucket holds."""
+        rate = self._rates.smallest_size
+        return most if rate is None else min(most, int(rate * BURST_SECONDS))
+
+    def change(self, rates: Rates) -> None:
+        """Admit by `rates` from now on."""
+        if rates == self._rates:
+            return
+        now = trio.current_time()
+        self._rates = rates
+        self._rows.change(rates.rows, now=now)
+        self._size.change(rates.smallest_size, now=now)
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def admit(self, drain: Drain, *, rows: int, size: int) -> None:
+        """Wait until `rows` rows of `size` bytes together may be read, or until a drain is requested.
+
+        A read that is cancelled or drained while it waits uses nothing up.
+        """
+        async with self._turn:
+            while not drain:
+                seconds, cause = self._next(rows, size)
+                if seconds == 0:
+                    now = trio.current_time()
+                    self._rows.take(rows, now=now)
+                    self._size.take(size, now=now)
+                    return
+                with self._waiting(cause), trio.move_on_after(seconds):
+                    await drain.or_event(self._changed)
+
+    def _next(self, rows: int, size: int) -> tuple[float, Cause]:
+        now = trio.current_time()
+        by_rows, by_size = self._rows.wait(rows, now=now), self._size.wait(size, now=now)
+        if by_size > by_rows:
+            return by_size, self._rates.size_cause
+        return by_rows, Cause.RATE_LIMIT
