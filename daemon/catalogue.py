@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from daemon.errors import RefusedError, SourceUnfitError
@@ -157,6 +157,15 @@ class FirstServer:
             f"PostgreSQL at {where} {difference}",
             "name one server in postgres.dsn, or after a failover start again with --accept-source",
         )
+
+    def admit_role(self, where: str, *, in_recovery: bool) -> None:
+        """Compare the server's role alone: a promotion leaves the connections to the standby as they are.
+
+        Raises:
+            RefusedError: the server at `where` is in another role than at first.
+        """
+        assert self.facts is not None
+        self.admit(replace(self.facts, in_recovery=in_recovery), where)
 
 
 def _role(server: ServerFacts) -> str:

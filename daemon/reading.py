@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import deque
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -18,6 +17,7 @@ from daemon import catalogue
 from daemon.catalogue import FirstServer, Writers
 from daemon.describing import Session, describe, null_keys_error
 from daemon.errors import SourceUnfitError, UnreachableError
+from daemon.health import Health, measure
 from daemon.retrying import Failure, FailureClass, backoff
 from daemon.row_queries import Relation, RowQueries, sort_out, unindexed_scans
 from daemon.rows import Exclusions, FetchedRow, ServerFacts, SweptRange, SweptRow, TableFacts, Wanted
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
     from random import Random
 
-    from daemon.config import SourceConfig
+    from daemon.config import SourceConfig, ThrottleConfig
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ class PostgresSource:
         self,
         planning: Session,
         fetching: Sequence[Session],
+        measuring: Session,
         *,
         first_server: FirstServer,
         utf8: bool,
@@ -53,6 +54,7 @@ class PostgresSource:
         Args:
             planning: shared by callers, one statement at a time.
             fetching: lent to one caller at a time.
+            measuring: takes readings, for one caller at a time.
             first_server: the server that the sessions' first connection reached.
             utf8: the database's encoding is UTF8.
             give_up_after: seconds of silence that a planning read bears.
@@ -60,6 +62,7 @@ class PostgresSource:
         """
         self._planning = planning
         self._fetching = tuple(fetching)
+        self._measuring = measuring
         self._idle = deque(fetching)
         self._lent = trio.Semaphore(len(fetching))
         self._first_server = first_server
@@ -180,13 +183,9 @@ class PostgresSource:
         """
 
         async def look() -> Writers:
-            ours = [session.backend_pid for session in (self._planning, *self._fetching)]
-            (row,) = await self._planning.fetch(catalogue.WRITERS, cutoff_us, ours, operation="WATCH")
+            (row,) = await self._planning.fetch(catalogue.WRITERS, cutoff_us, self._pids, operation="WATCH")
             now_us, in_recovery, replay_us, reads_all_stats, pids, untracked = row
-            # A promotion leaves the connections to the standby as they are.
-            assert self._first_server.facts is not None
-            now = replace(self._first_server.facts, in_recovery=in_recovery)
-            self._first_server.admit(now, self._planning.where)
+            self._first_server.admit_role(self._planning.where, in_recovery=in_recovery)
             # On a standby the view says nothing of prepared transactions of the primary either.
             prepared = await self._planning.fetch(catalogue.PREPARED, operation="WATCH")
             return Writers(
@@ -199,6 +198,16 @@ class PostgresSource:
             )
 
         return await self._patiently(look)
+
+    async def health(self, throttle: ThrottleConfig) -> Health:
+        """Take the readings that `throttle` asks for, each within its `reading_timeout`.
+
+        What can't be read is a reading without a value, not an error.
+
+        Raises:
+            RefusedError: a new connection was refused or reached another server; a standby was promoted.
+        """
+        return await measure(self._measuring, throttle, ours=self._pids, first_server=self._first_server)
 
     async def fetch(
         self, spec: SourceConfig, facts: TableFacts, wanted: Sequence[Wanted]
@@ -299,6 +308,10 @@ class PostgresSource:
             if failure.kind is FailureClass.UNSUITABLE_VALUE:
                 raise _unreadable(failure) from failure
             raise
+
+    @property
+    def _pids(self) -> list[int]:
+        return [session.backend_pid for session in (self._planning, self._measuring, *self._fetching)]
 
     def _queries(self, spec: SourceConfig, facts: TableFacts) -> RowQueries:
         return RowQueries(spec, facts, self._utf8)

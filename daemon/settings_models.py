@@ -283,5 +283,5 @@ class Config(_Model):
 
     @property
     def fetch_connections(self) -> int:
-        """Connections for fetches: planning has one to itself, and so have the throttle's readings if there are any."""
-        return max(1, self.postgres.connections - (2 if self.throttle.reads else 1))
+        """How many of `postgres.connections` fetch."""
+        return self.throttle.fetch_connections(self.postgres.connections)

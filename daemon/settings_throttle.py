@@ -56,3 +56,7 @@ class ThrottleConfig(BaseModel):
     def reads(self) -> bool:
         """Whether the server is asked for readings at all, over a connection of their own."""
         return self.replica_lag is not None or self.active_sessions is not None or self.query is not None
+
+    def fetch_connections(self, connections: int) -> int:
+        """Return how many of all connections fetch; planning has one to itself, and so have readings if there are any."""
+        return max(1, connections - (2 if self.reads else 1))

@@ -23,8 +23,10 @@ import trio_asyncio
 
 from daemon import catalogue
 from daemon.catalogue import FirstServer
+from daemon.config import ThrottleConfig
 from daemon.conninfo import ConnectionTarget, connection_target
 from daemon.errors import ConfigError, UnreachableError
+from daemon.pooling import loses_settings
 from daemon.reading import PostgresSource
 from daemon.retrying import Failure
 from daemon.row_queries import quoted
@@ -45,12 +47,11 @@ SCAN_BATCH_ROWS = 5_000
 """Rows per cursor fetch: the fastest way of reading measured, level with COPY."""
 COMMAND_GRACE_SECONDS = 5.0
 """How much longer than statement_timeout we wait for the server to say so itself."""
+UNTHROTTLED = ThrottleConfig()
 CLOSE_SECONDS = 0.5
 """What a polite goodbye may take; a frozen server gets none."""
 IDLE_IN_TRANSACTION_SECONDS = 60.0
 """How long a scan's consumer may dwell on one batch."""
-POOLER_PROBE_ROUNDS = 3
-POOLER_PROBE_SECONDS = 5.0
 
 EPOCH_2000_US = 946_684_800_000_000
 """2000-01-01, from which PostgreSQL counts, in microseconds since 1970-01-01 UTC."""
@@ -74,7 +75,12 @@ FETCH_SETTINGS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mer
 
 @contextlib.asynccontextmanager
 async def open_source(
-    postgres: PostgresConfig, *, migration: str, give_up_after: float, random: Random
+    postgres: PostgresConfig,
+    *,
+    migration: str,
+    give_up_after: float,
+    random: Random,
+    throttle: ThrottleConfig = UNTHROTTLED,
 ) -> AsyncIterator[PostgresSource]:
     """Connect once, to see that it works, and yield the source; at most `postgres.connections` at a time.
 
@@ -84,6 +90,7 @@ async def open_source(
         give_up_after: seconds that planning reads wait out a lost server. The first connection waits for
             nothing, and a fetch leaves that to its caller.
         random: source of backoff jitter.
+        throttle: which readings will be asked for; if any are, one of the connections is theirs.
 
     Raises:
         ConfigError: the DSN or a variable is malformed or can't be honoured.
@@ -98,22 +105,23 @@ async def open_source(
         loop.set_default_executor(_AbandoningExecutor())
         settings = {
             **_SETTINGS,
-            "statement_timeout": f"{postgres.statement_timeout * 1000:.0f}",
             "lock_timeout": f"{postgres.lock_timeout * 1000:.0f}",
         }
-        command_timeout = postgres.statement_timeout + COMMAND_GRACE_SECONDS
         first_server = FirstServer()
 
-        def session(extra: Mapping[str, str]) -> Session:
-            return Session(loop, target, {**settings, **extra}, migration, command_timeout, first_server)
+        def session(extra: Mapping[str, str], timeout: float = postgres.statement_timeout) -> Session:
+            given = {**settings, **extra, "statement_timeout": f"{timeout * 1000:.0f}"}
+            return Session(loop, target, given, migration, timeout + COMMAND_GRACE_SECONDS, first_server)
 
         planning = session({})
-        fetching = [session(FETCH_SETTINGS) for _ in range(max(1, postgres.connections - 1))]
+        measuring = session({}, throttle.reading_timeout)
+        fetching = [session(FETCH_SETTINGS) for _ in range(throttle.fetch_connections(postgres.connections))]
         try:
             utf8 = await _first_contact(planning, fetching[0], target)
             yield PostgresSource(
                 planning,
                 fetching,
+                measuring,
                 first_server=first_server,
                 utf8=utf8,
                 give_up_after=give_up_after,
@@ -122,7 +130,7 @@ async def open_source(
         except BaseException as error:  # noqa: BLE001 -- raised again below
             raised = error
         finally:
-            await _close([planning, *fetching])
+            await _close([planning, measuring, *fetching])
     if raised is not None:
         raise raised
 
@@ -357,7 +365,7 @@ async def _first_contact(first: Session, second: Session, target: ConnectionTarg
     """
     try:
         encoding = await first.value("SELECT current_setting('server_encoding')", operation="CONNECT")
-        if first.backend_pid != first.handshake_pid and await _loses_settings(first, second):
+        if first.backend_pid != first.handshake_pid and await loses_settings(first, second):
             raise pooled(target.where)
     except Failure as failure:
         raise UnreachableError(
@@ -365,26 +373,3 @@ async def _first_contact(first: Session, second: Session, target: ConnectionTarg
             "check host and port in postgres.dsn, and that the server runs and accepts connections",
         ) from failure
     return bool(encoding == "UTF8")
-
-
-async def _loses_settings(first: Session, second: Session) -> bool:
-    """Let two sessions each set a mark of their own and look at it again.
-
-    In session mode both find their own; in transaction mode one finds the other's or none, since a pooler
-    prefers the backend used last. A pool of one backend in session mode never serves the second session: then
-    nothing is lost either.
-    """
-    for round_number in range(POOLER_PROBE_ROUNDS):
-        marks = {session: f"{round_number} {id(session)}" for session in (first, second)}
-        with trio.move_on_after(POOLER_PROBE_SECONDS):
-            for session, mark in marks.items():
-                await session.value(
-                    "SELECT set_config('backfillctl.mark', $1, false)", mark, operation="CONNECT"
-                )
-            for session, mark in marks.items():
-                found = await session.value(
-                    "SELECT current_setting('backfillctl.mark', true)", operation="CONNECT"
-                )
-                if found != mark:
-                    return True
-    return False

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from daemon.config import PostgresConfig, SourceConfig
+from daemon.config import PostgresConfig, SourceConfig, ThrottleConfig
 from daemon.rows import Exclusions, SweptRange, SweptRow, TableFacts, Wanted
-from daemon.source import PostgresSource, open_source
+from daemon.source import UNTHROTTLED, PostgresSource, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,10 +40,17 @@ class Opening:
     dsn: str
 
     def __call__(
-        self, dsn: str | None = None, *, give_up_after: float = 0.0, **settings: Any
+        self,
+        dsn: str | None = None,
+        *,
+        give_up_after: float = 0.0,
+        throttle: ThrottleConfig = UNTHROTTLED,
+        **settings: Any,
     ) -> AbstractAsyncContextManager[PostgresSource]:
         config = PostgresConfig(dsn=dsn or self.dsn, **settings)
-        return open_source(config, migration="test", give_up_after=give_up_after, random=Random(1))
+        return open_source(
+            config, migration="test", give_up_after=give_up_after, random=Random(1), throttle=throttle
+        )
 
 
 async def sweep_all(

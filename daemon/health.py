@@ -1,0 +1,154 @@
+"""Take the readings that throttling goes by: replica lag, sessions at work, a query of the operator's."""
+
+# ruff: noqa: S608 -- `throttle.query` is the operator's own SQL, as `where` is
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from daemon.causes import Cause
+from daemon.errors import BackfillError, ConfigError, RefusedError
+from daemon.retrying import Failure
+from daemon.throttling import Reading, rules_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from daemon.catalogue import FirstServer
+    from daemon.config import ThrottleConfig
+    from daemon.describing import Session
+
+OPERATION = "MEASURE"
+ROLE = "SELECT pg_is_in_recovery(), pg_has_role('pg_read_all_stats', 'USAGE')"
+
+STANDBY_LAG = """
+SELECT CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0.0::float8
+            ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END"""
+"""All that was received is replayed: no lag, however long ago the primary's last transaction was."""
+PRIMARY_LAG = """
+SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float8, count(*)::int FROM pg_stat_replication"""
+"""NULL is a standby that has replayed everything (PostgreSQL manual, pg_stat_replication)."""
+ACTIVE_SESSIONS = """
+SELECT count(*)::float8 FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND state IN ('active', 'fastpath function call', 'disabled')
+  AND pid <> pg_backend_pid() AND pid <> ALL ($1::int[])"""
+"""A session with track_activities off may be at work, so it counts."""
+
+QUERY_HINT = "correct throttle.query: one row, one number, tables named with their schema, no semicolon"
+NUMBER_HINT = "select one number; extract(epoch FROM …) makes one of an interval"
+STATS_HINT = "GRANT pg_read_all_stats TO {user}, or leave out throttle.{key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What one round of readings gave.
+
+    Attributes:
+        readings: by cause, one for each that the configuration asks for.
+        silence: why the server gave none of them, it could not be reached; empty where it answered.
+    """
+
+    readings: Mapping[Cause, Reading]
+    silence: str = ""
+
+
+async def measure(
+    session: Session,
+    throttle: ThrottleConfig,
+    *,
+    ours: Sequence[int],
+    first_server: FirstServer,
+) -> Health:
+    """Take every reading that `throttle` asks for, one after the other.
+
+    Args:
+        session: where each statement has to be short.
+        throttle: the configuration.
+        ours: backend process ids that don't count as others at work.
+        first_server: what the server has to be still.
+
+    Raises:
+        RefusedError: a new connection is refused or reached another server; the server was promoted.
+    """
+    rules = rules_of(throttle)
+    try:
+        ((in_recovery, sees_all),) = await session.fetch(ROLE, operation=OPERATION)
+    except Failure as failure:
+        unread = Reading(None, failure.message)
+        silence = "" if failure.answered else failure.message
+        return Health({rule.cause: unread for rule in rules}, silence)
+    first_server.admit_role(session.where, in_recovery=in_recovery)
+    takers: dict[Cause, Callable[[], Awaitable[Reading]]] = {
+        Cause.REPLICA_LAG: lambda: _lag(session, in_recovery=in_recovery, sees_all=sees_all),
+        Cause.ACTIVE_SESSIONS: lambda: _active_sessions(session, ours, sees_all=sees_all),
+        Cause.QUERY: lambda: _query(session, throttle.query or ""),
+    }
+    readings = {}
+    for rule in rules:
+        try:
+            readings[rule.cause] = await takers[rule.cause]()
+        except Failure as failure:
+            readings[rule.cause] = Reading(None, failure.message)
+    return Health(readings)
+
+
+async def _lag(session: Session, *, in_recovery: bool, sees_all: bool) -> Reading:
+    if in_recovery:
+        lag = await session.value(STANDBY_LAG, operation=OPERATION)
+        if lag is None:
+            return Reading(None, "this standby has replayed no transaction since it started")
+        return Reading(max(0.0, lag))
+    if not sees_all:
+        return _blind("replica_lag")
+    ((lag, standbys),) = await session.fetch(PRIMARY_LAG, operation=OPERATION)
+    return Reading(max(0.0, lag), note="" if standbys else "no standby is connected")
+
+
+async def _active_sessions(session: Session, ours: Sequence[int], *, sees_all: bool) -> Reading:
+    if not sees_all:
+        return _blind("active_sessions")
+    return Reading(await session.value(ACTIVE_SESSIONS, list(ours), operation=OPERATION))
+
+
+async def _query(session: Session, query: str) -> Reading:
+    try:
+        # Two rows tell one from many; the line breaks end a comment of the operator's.
+        rows = await session.fetch(f"SELECT * FROM (\n{query}\n) AS reading LIMIT 2", operation=OPERATION)
+    except RefusedError as error:
+        refused = RefusedError(
+            f"throttle.query: {error.problem}", "grant SELECT on what throttle.query reads"
+        )
+        return _wrong(refused)
+    except BackfillError as error:
+        return _wrong(ConfigError([f"throttle.query: {error.problem}"], QUERY_HINT))
+    return _number(rows)
+
+
+def _number(rows: Sequence[Sequence[Any]]) -> Reading:
+    """Return the one number of a result, or what it is instead."""
+    if len(rows) != 1:
+        return Reading(None, "it returned more than one row" if rows else "it returned no row")
+    if len(rows[0]) != 1:
+        columns = f"throttle.query: it returned {len(rows[0])} columns; expected one"
+        return _wrong(ConfigError([columns], QUERY_HINT))
+    (value,) = rows[0]
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | Decimal)):
+        kind = f"throttle.query: it returned a value of type {type(value).__name__}; expected a number"
+        return _wrong(ConfigError([kind], NUMBER_HINT))
+    if value is None or math.isnan(value):
+        return Reading(None, "it returned NULL" if value is None else "it returned NaN")
+    return Reading(float(value))
+
+
+def _blind(key: str) -> Reading:
+    hint = STATS_HINT.format(user="the role", key=key)
+    return _wrong(
+        RefusedError(f"throttle.{key}: without pg_read_all_stats the server does not show it", hint)
+    )
+
+
+def _wrong(error: BackfillError) -> Reading:
+    return Reading(None, error.problem, error)
