@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 
 import trio
 
@@ -11,10 +10,9 @@ from daemon.activity import Activity
 from daemon.causes import WORDS, limiting
 from daemon.controls import Controls
 from daemon.ledger import Began, Ledger, SlowDownEvent
+from daemon.log_events import LogEvent, log_event
 from daemon.recorder import Recorder
 from journal.log import Journal
-
-log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """Between two looks: a slow-down of seconds is seen, and a look costs microseconds."""
@@ -70,8 +68,12 @@ class Accounting:
     async def _record(self, events: list[SlowDownEvent]) -> None:
         for event in events:
             words = WORDS[event.cause] + (f": {event.detail}" if event.detail else "")
-            log.info(
-                "%s by %s", "slowed down" if isinstance(event, Began) else "no longer slowed down", words
+            began = isinstance(event, Began)
+            log_event(
+                LogEvent.THROTTLE_BEGAN if began else LogEvent.THROTTLE_ENDED,
+                f"{'' if began else 'no longer '}slowed down by {words}",
+                cause=event.cause.value,
+                detail=event.detail,
             )
             await self._recorder.call(functools.partial(_put_on_record, event))
 

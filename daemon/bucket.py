@@ -120,6 +120,7 @@ class Bucket:
                 FailureClass.METADATA_TOO_LARGE,
                 "PUT",
                 f"{subject}: expected at most {METADATA_BYTES_MAX} bytes of metadata, found {metadata_bytes}",
+                keys=subject.keys,
             )
         fields = [
             (b"content-length", b"%d" % len(body)),
@@ -330,5 +331,8 @@ def _content_length(subject: Subject, answer: Answer) -> int:
 
 def _changed(subject: Subject, found: str) -> Failure:
     return Failure(
-        FailureClass.CONFLICT, subject.operation, f"{subject}: found {found}; it changed meanwhile"
+        FailureClass.CONFLICT,
+        subject.operation,
+        f"{subject}: found {found}; it changed meanwhile",
+        keys=subject.keys,
     )

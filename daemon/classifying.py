@@ -71,6 +71,11 @@ class Subject:
     bucket: str
     key: str = ""
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key that messages quote, where it is one."""
+        return (self.key,) if self.key and self.operation != "LIST" else ()
+
     def __str__(self) -> str:
         key = self.key if self.key.isprintable() else ascii(self.key)
         return f"{self.operation} s3://{self.bucket}/{key}"
@@ -132,6 +137,7 @@ def classify(answer: Answer, subject: Subject, *, signed_us: int, secrets: Seque
         http_status=answer.status,
         code=document.code,
         request_id=answer.request_id or document.request_id,
+        keys=subject.keys,
     )
 
 
@@ -210,6 +216,7 @@ def garbled(subject: Subject, problem: str, answer: Answer) -> Failure:
         f"{subject}: {problem}",
         http_status=answer.status,
         request_id=answer.request_id,
+        keys=subject.keys,
     )
 
 
@@ -230,4 +237,4 @@ def unanswered(error: httpx.TransportError, subject: Subject, *, head_arrived: b
     elif isinstance(error, httpx.RemoteProtocolError):
         kind, answered = FailureClass.GARBLED, True
     reason = legible_line(str(error)) or type(error).__name__
-    return Failure(kind, subject.operation, f"{subject}: {reason}", answered=answered)
+    return Failure(kind, subject.operation, f"{subject}: {reason}", answered=answered, keys=subject.keys)

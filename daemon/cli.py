@@ -13,16 +13,13 @@ import click
 
 from daemon import __version__
 from daemon.commands import copying, journalling, reading, starting
-from daemon.errors import BackfillError, ConfigError, ExitCode
+from daemon.error_text import error_text, expected, is_output_failure, unexpected
+from daemon.errors import BackfillError, ExitCode
 from daemon.findings import exit_code_of, gravest
 from journal.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-OUTPUT_ERRNOS = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO})
-"""How standard output fails: its reader went away (`events | head`), its disk is full or broken."""
 
 
 class _Commands(click.Group):
@@ -41,18 +38,14 @@ class _Commands(click.Group):
     def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (BackfillError, JournalError) as failure:
-            ctx.exit(_tell([failure]))
-        except BaseExceptionGroup as group:
-            failures = list(_leaves(group))
-            told = [one for one in failures if isinstance(one, BackfillError | JournalError)]
-            unexpected = [one for one in failures if not isinstance(one, BackfillError | JournalError)]
-            unwritten = [one for one in unexpected if _is_output_failure(one)]
-            if any(not isinstance(one, KeyboardInterrupt) for one in unexpected if one not in unwritten):
+        except (BackfillError, JournalError, BaseExceptionGroup) as error:
+            surprises = unexpected(error)
+            if surprises and all(map(is_output_failure, surprises)):
+                raise surprises[0] from None
+            if surprises:
                 raise
-            if unwritten and not told:
-                raise unwritten[0] from None
-            ctx.exit(_tell(told) if told else _interrupted())
+            failures = expected(error)
+            ctx.exit(_tell(failures) if failures else _interrupted())
         except KeyboardInterrupt:
             ctx.exit(_interrupted())
 
@@ -103,7 +96,7 @@ def _guarded_output() -> Iterator[None]:
             raise
         sys.stdout.flush()
     except OSError as failure:
-        if not _is_output_failure(failure):
+        if not is_output_failure(failure):
             raise
         # What is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -114,33 +107,11 @@ def _guarded_output() -> Iterator[None]:
         raise click.exceptions.Exit(ExitCode.FAILED) from failure
 
 
-def _is_output_failure(failure: BaseException) -> bool:
-    """Say whether standard output failed: files that commands write themselves fail as BackfillError."""
-    return isinstance(failure, OSError) and failure.filename is None and failure.errno in OUTPUT_ERRNOS
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for one in group.exceptions:
-        if isinstance(one, BaseExceptionGroup):
-            yield from _leaves(one)
-        else:
-            yield one
-
-
 def _tell(failures: list[BackfillError | JournalError]) -> ExitCode:
-    """Print each failure once, its hint after it, and return the gravest exit code."""
-    for text in dict.fromkeys(_message(failure) for failure in failures):
-        click.echo(text, err=True)
+    """Print each failure, its hint after it, and return the gravest exit code."""
+    for failure in failures:
+        click.echo(error_text(failure), err=True)
     return gravest(exit_code_of(failure) for failure in failures)
-
-
-def _message(failure: BackfillError | JournalError) -> str:
-    if isinstance(failure, ConfigError) and len(failure.problems) > 1:
-        lines = "\n".join(f"  {problem}" for problem in failure.problems)
-        text = f"error: the configuration has {len(failure.problems)} problems:\n{lines}"
-    else:
-        text = f"error: {failure.problem}"
-    return f"{text}\nhint: {failure.hint}" if failure.hint else text
 
 
 def _interrupted() -> ExitCode:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from daemon.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from daemon.objects import ListedObject
 
 EXAMPLES_MAX = 20
@@ -104,3 +106,11 @@ def compare(found: ListedObject, *, size: int, md5: str, etag: str | None) -> tu
         what = "MD5" if means is Means.MD5 else "ETag"
         return means, f"{what} {found.etag}, expected {recorded}"
     return means, ""
+
+
+def redacted(result: VerificationResult, show: Callable[[str], str]) -> VerificationResult:
+    """Return `result` with the object keys of its examples as `show` shows them."""
+    return replace(
+        result,
+        examples=tuple(replace(finding, object_key=show(finding.object_key)) for finding in result.examples),
+    )

@@ -19,6 +19,7 @@ from daemon.settings_layers import Layers
 from daemon.settings_models import (
     Config,
     LayerCacheSection,
+    LogConfig,
     MaxFailures,
     MigrationConfig,
     MigrationSection,
@@ -114,6 +115,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
     layers.spread_concurrency(len(cached))
     upload = _section(layers, UploadConfig, "upload")
     throttle = _section(layers, ThrottleConfig, "throttle")
+    log = _section(layers, LogConfig, "log") or LogConfig()
     sources = [*_own_sources(layers, s3), *cached]
 
     problems += relation_problems(migration, postgres, s3, upload, now_us=now_us)
@@ -132,6 +134,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
         s3=S3Config(**s3.model_dump()),
         upload=upload,
         throttle=throttle,
+        log=log,
         sources=tuple(sources),
     )
 

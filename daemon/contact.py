@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TypeVar
@@ -12,10 +11,10 @@ import trio
 from daemon.budget import Silence
 from daemon.errors import ExitCode
 from daemon.halting import MigrationHalted, halted
+from daemon.log_events import LogEvent, log_event
 from daemon.retrying import RETRIED, Disposition, Failure, FailureClass, decide
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 SILENCE_SECONDS_MAX = 10.0
 """An operator who mistyped a host wants to know now; a supervisor starts the process again anyway."""
@@ -72,8 +71,18 @@ async def first_contact(
                     f"{subject}: gave up after {failures} attempts: {failure.message}",
                     "run `backfillctl check`",
                     ExitCode.UNREACHABLE if failure.kind in RETRIED else ExitCode.FAILED,
+                    keys=failure.keys,
                 ) from failure
-            log.warning("%s: attempt %d failed: %s", subject, failures, failure.message)
+            log_event(
+                LogEvent.CONTACT_FAILED,
+                f"{subject}: attempt {failures} failed: {failure.message}",
+                keys=failure.keys,
+                subject=subject,
+                failures=failures,
+                failure=failure.kind.value,
+                http_status=failure.http_status,
+                request_id=failure.request_id,
+            )
             if refresh is not None and failure.kind in {
                 FailureClass.FORBIDDEN,
                 FailureClass.EXPIRED_CREDENTIALS,

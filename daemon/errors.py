@@ -27,15 +27,17 @@ class BackfillError(Exception):
     Attributes:
         problem: operation, subject, expected and found; lower case, no final stop; never a secret.
         hint: the command or config key that helps, as an imperative sentence; may be empty.
+        keys: row and object keys that `problem` quotes; the log may have to redact them.
         exit_code: what the process exits with if nothing handles it.
     """
 
     exit_code: ExitCode = ExitCode.FAILED
 
-    def __init__(self, problem: str, hint: str = "") -> None:
+    def __init__(self, problem: str, hint: str = "", *, keys: tuple[str, ...] = ()) -> None:
         super().__init__(problem)
         self.problem = problem
         self.hint = hint
+        self.keys = keys
 
     def __str__(self) -> str:
         return f"{self.problem}\n  hint: {self.hint}" if self.hint else self.problem

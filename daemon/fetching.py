@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -17,13 +16,12 @@ from daemon.controls import Controls
 from daemon.drain import Drain
 from daemon.halting import halted
 from daemon.layouts import Layout
+from daemon.log_events import LogEvent, log_event
 from daemon.retrying import Disposition, Failure, decide
 from daemon.rows import FetchedRow, Wanted
 from daemon.uploader import Destination
 from journal.entries import AttemptFailed, ClaimedKey, Parked, Settled
 from journal.lifecycle import Outcome
-
-log = logging.getLogger(__name__)
 
 FETCH_BATCH_KEYS_MAX = 64
 """Keys in one fetch; measured: a call through trio-asyncio costs 110 us, a row in a batch of 64 2.5 us."""
@@ -171,7 +169,15 @@ class Fetcher:
                     jitter=self._random.random(),
                     refreshed=True,
                 )
-                log.warning("%s: fetch of %d keys failed: %s", source.name, len(keys), failure.message)
+                log_event(
+                    LogEvent.FETCH_FAILED,
+                    f"{source.name}: fetch of {len(keys)} keys failed: {failure.message}",
+                    source=source.name,
+                    keys=failure.keys,
+                    number=len(keys),
+                    failures=failures,
+                    failure=failure.kind.value,
+                )
                 if failure.answered and len(keys) > 1:
                     return None
                 retried = decision.disposition is Disposition.RETRY

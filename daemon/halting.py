@@ -9,8 +9,8 @@ from daemon.retrying import Failure, FailureClass
 class MigrationHalted(BackfillError):  # noqa: N818 -- the name is the message
     """Nothing more can succeed; carries the exit code that says why."""
 
-    def __init__(self, problem: str, hint: str, exit_code: ExitCode) -> None:
-        super().__init__(problem, hint)
+    def __init__(self, problem: str, hint: str, exit_code: ExitCode, *, keys: tuple[str, ...] = ()) -> None:
+        super().__init__(problem, hint, keys=keys)
         self.exit_code = exit_code
 
 
@@ -32,9 +32,11 @@ def halted(failure: Failure, exit_code: ExitCode, *, subject: str = "") -> Migra
             f"{where}out of reach: {failure.message}",
             f"check {key}; upload.give_up_after sets how long silence is borne once a migration runs",
             exit_code,
+            keys=failure.keys,
         )
     return MigrationHalted(
         f"{where}{failure.operation} refused for good: {failure.message}",
         _HINTS.get(failure.kind, f"check {key}; run `backfillctl check`"),
         exit_code,
+        keys=failure.keys,
     )

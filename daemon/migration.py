@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeVar
@@ -18,6 +17,7 @@ from daemon.errors import ExitCode, SourceUnfitError
 from daemon.fetching import CopySource
 from daemon.gating import GatedSource
 from daemon.layouts import layout_of
+from daemon.log_events import LogEvent, log_event
 from daemon.pipeline import Limits, Pipeline
 from daemon.planner import Planner, PlanSettings
 from daemon.probing import ProbeFinding
@@ -31,7 +31,6 @@ from journal.events import Kind
 from journal.log import Journal
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 class SourceEnd(PlanSource, Protocol):
@@ -205,11 +204,12 @@ class Migration:
         """
         recovery = await self._recorder.call(lambda journal, now_us: journal.recover(now_us=now_us))
         if recovery.recovered or recovery.parked:
-            log.warning(
-                "the last session died with %d keys in flight: %d are driven again first, %d parked",
-                recovery.recovered + recovery.parked,
-                recovery.recovered,
-                recovery.parked,
+            log_event(
+                LogEvent.SESSION_RECOVERED,
+                f"the last session died with {recovery.recovered + recovery.parked} keys in flight: "
+                f"{recovery.recovered} are driven again first, {recovery.parked} parked",
+                recovered=recovery.recovered,
+                parked=recovery.parked,
             )
         with self._drain.governs(grace=0), self.activity.at(Cause.PLANNING):
             # The cutoff is part of each source's identity: fixed first, then registered.
@@ -257,11 +257,13 @@ class Migration:
             data = {"bucket": spec.bucket, **asdict(finding)}
             await self._recorder.note(Kind.PROBE_RECORDED, data, source=sources[spec.name].id)
             if finding.conditional != "atomic":
-                log.warning(
-                    "%s: bucket %s: If-None-Match is %s: not atomic here, a writer beside us can be overwritten",
-                    spec.name,
-                    spec.bucket,
-                    finding.conditional,
+                log_event(
+                    LogEvent.NOT_ATOMIC,
+                    f"{spec.name}: bucket {spec.bucket}: If-None-Match is {finding.conditional}: not atomic here, "
+                    "a writer beside us can be overwritten",
+                    source=spec.name,
+                    bucket=spec.bucket,
+                    conditional=finding.conditional,
                 )
             conditional = Conditional(finding.conditional)
             destinations[spec.name] = Destination(spec.bucket, spec.content_type, conditional)

@@ -6,7 +6,6 @@ Nothing is written before everything has been looked at; only then is a journal 
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import platform
 import socket
@@ -20,6 +19,7 @@ from daemon import __version__
 from daemon.config import Config, free_settings, identity
 from daemon.controls import Controls
 from daemon.errors import BackfillError, ConfigError, SourceUnfitError
+from daemon.log_events import LogEvent, log_event
 from daemon.migration import Survey, TargetEnd, identities, probe_buckets, survey
 from daemon.operators import operator, user_name
 from daemon.reading import PostgresSource
@@ -33,8 +33,6 @@ from journal.errors import Difference, IdentityMismatch
 from journal.events import Kind
 from journal.filesystem import is_there
 from journal.log import Journal
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ async def open_migration(
     except (BackfillError, BaseExceptionGroup) as failure:
         # What the operator corrects now may be part of the identity that a journal would hold on to.
         if created and journal is not None and _is_refusal(failure) and journal.discard():
-            log.info("nothing was planned: no journal is kept")
+            log_event(LogEvent.JOURNAL_DISCARDED, "nothing was planned: no journal is kept")
         raise
     finally:
         if journal is not None:

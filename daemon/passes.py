@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from daemon.errors import SourceUnfitError
 from daemon.layouts import layout_of, object_key, suspect_row_keys_longer_than, unusable_reason
+from daemon.log_events import LogEvent, log_event
 from daemon.objects import PROBE_KEY_NAME
 from daemon.planning import Change, Closing, Verdict, change_of, refuse_undecided_nulls
 from daemon.rows import Exclusions
@@ -24,7 +24,7 @@ from journal.plan_log import CHUNK_KEYS_MAX
 from journal.staging import Stage, StageIdentity, discard_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from daemon.config import SourceConfig
     from daemon.rows import SweptRange, TableFacts
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Kind: TypeAlias = Literal["sweep", "snapshot"]
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +132,15 @@ class PassRunner:
         )
         await self._call(current.stage.discard)
         if unusable:
-            log.warning(
-                "%s: %d keys can't name objects and will be parked, such as %r",
-                current.spec.name,
-                unusable,
-                example,
+            log_event(
+                LogEvent.KEYS_UNUSABLE,
+                f"{current.spec.name}: {unusable} keys can't name objects and will be parked, such as {example!r}",
+                source=current.spec.name,
+                keys=() if example is None else (example,),
+                number=unusable,
+                row_key=example,
             )
+        await self._tell_sealed(current, finished.excluded)
         closes = current.closes
         if closes is not None:
             proven = closes.verdict is Verdict.PROVEN
@@ -147,10 +149,32 @@ class PassRunner:
                     current.source, proof=closes.reason, proven=proven, now_us=self._runtime.now_us()
                 )
             )
+            log_event(
+                LogEvent.SOURCE_CLOSED,
+                f"{current.spec.name}: closed, {'' if proven else 'un'}proven: {closes.reason}",
+                source=current.spec.name,
+                proven=proven,
+                reason=closes.reason,
+            )
+
+    async def _tell_sealed(self, current: Pass, excluded: Mapping[str, int]) -> None:
+        counts = (await self._call(self._journal.counts))[current.spec.name]
+        left_out = sum(excluded.values())
+        log_event(
+            LogEvent.PASS_SEALED,
+            f"{current.spec.name}: pass {current.number} ({current.kind}) done: {counts.planned_rows} rows and "
+            f"{counts.planned_bytes} bytes are planned now, {left_out} rows left out",
+            source=current.spec.name,
+            number=current.number,
+            kind=current.kind,
+            planned_rows=counts.planned_rows,
+            planned_bytes=counts.planned_bytes,
+            excluded_rows=left_out,
+        )
 
     async def abandon(self, source: int, reason: str) -> None:
         """Give the open pass up: what it sealed stays planned, its stage goes."""
-        log.warning("planning pass given up: %s", reason)
+        log_event(LogEvent.PASS_ABANDONED, f"planning pass given up: {reason}", reason=reason)
         await self._call(
             lambda: self._journal.abandon_pass(source, reason=reason, now_us=self._runtime.now_us())
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,11 +25,10 @@ from daemon.fetching import (
 )
 from daemon.halting import MigrationHalted
 from daemon.layouts import object_key
+from daemon.log_events import LogEvent, log_event
 from daemon.recorder import Recorder
 from daemon.uploader import Uploader
 from journal.entries import Claim, ClaimedKey, Parked, Settled
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +237,16 @@ class Pipeline:
         if isinstance(settled, Settled):
             return
         self.parked += 1
-        log.warning("%s: parked %r: %s: %s", source.name, key.row_key, settled.failure, settled.message)
+        name = object_key(source.layout, key.row_key)
+        log_event(
+            LogEvent.KEY_PARKED,
+            f"{source.name}: parked {key.row_key!r}: {settled.failure}: {settled.message}",
+            source=source.name,
+            keys=(key.row_key, name),
+            row_key=key.row_key,
+            object_key=name,
+            failure=settled.failure,
+        )
         if self._limits.max_failures.exceeded(self.parked, self._limits.planned_rows):
             raise MigrationHalted(
                 f"{self.parked} keys parked in this session, more than max_failures = {self._limits.max_failures}",

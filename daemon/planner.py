@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from daemon.log_events import LogEvent, log_event
 from daemon.passes import Kind, PassRunner
 from daemon.planning import Closing, Verdict, checked_cutoff, closing
 from daemon.scanning import OnProgress, PlanSource, ScanLimits, no_progress
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from journal.log import Journal
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 STAGE_LOSSES_MAX = 3
 """Scans of one pass that may end with a damaged stage before the disk is to blame."""
@@ -187,7 +186,12 @@ class Planner:
             if decision.verdict is not Verdict.WAIT:
                 return decision
             suspects = decision.suspects
-            log.info("%s: closing waits: %s", spec.name, decision.reason)
+            log_event(
+                LogEvent.CLOSING_WAITS,
+                f"{spec.name}: closing waits: {decision.reason}",
+                source=spec.name,
+                reason=decision.reason,
+            )
             self._on_wait(spec.name, decision.reason)
             await trio.sleep(decision.seconds)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 import trio
 
-from daemon import rendering_units as units
+from daemon.log_events import LogEvent, Scalar, Told, tell
+from daemon.log_lines import writable
 from daemon.rendering_bars import bar_lines
-from daemon.rendering_progress import Meters, Progress, Reading, progress_line
-from daemon.runtime import wall_clock_us
+from daemon.rendering_progress import Meters, Progress, Reading, progress_fields, progress_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 BAR_SECONDS = 0.5
 """Between two drawings of the bars: often enough to look alive."""
-_ASCII = str.maketrans({"·": "|", "…": "~", "━": "#", "╌": "-"})
 
 
 class _Display(Protocol):
@@ -36,26 +35,25 @@ async def report(
     *,
     interval_seconds: float,
     stream: TextIO,
-    now_us: Callable[[], int] = wall_clock_us,
+    bars: bool = True,
     monotonic: Callable[[], float] = trio.current_time,
 ) -> None:
     """Show progress on `stream` until cancelled.
 
     On a terminal: bars per source and a total, drawn in place, the cursor restored however this ends.
-    Elsewhere: one log line per source and a total, every `interval_seconds`.
+    Elsewhere, or without `bars`: one line of the log per source and a total, every `interval_seconds`.
 
-    A stream that can no longer be written to (its terminal was closed, its reader has gone) ends the report,
-    not the session.
+    A terminal that can no longer be written to ends the report, not the session.
 
     Args:
         snapshot: returns the session's numbers now; what it raises is raised here.
         interval_seconds: between two log lines (`--checkpoint-interval-secs`).
-        stream: usually stderr.
-        now_us: wall clock for the log lines' time stamps, microseconds since 1970-01-01 UTC.
+        stream: stderr, where the log goes too.
+        bars: whether a terminal gets bars.
         monotonic: seconds; what rates and ETA are measured by.
     """
     meters = Meters()
-    with contextlib.closing(_display(stream, now_us, interval_seconds)) as display:
+    with contextlib.closing(_display(stream, interval_seconds, bars=bars)) as display:
         while True:
             progress = await snapshot()
             try:
@@ -65,48 +63,28 @@ async def report(
             await trio.sleep(display.pause_seconds)
 
 
-def write_line(stream: TextIO, level: str, text: str, *, now_us: int) -> None:
-    """Write one log line, whatever is in `text`: time (RFC 3339, UTC, milliseconds), level, text escaped.
-
-    Raises:
-        OSError: the stream is gone.
-    """
-    stream.write(_writable(f"{units.moment_ms(now_us)} {level} {units.one_line(text)}\n", stream))
-    stream.flush()
-
-
-def _writable(text: str, stream: TextIO) -> str:
-    """Return `text` as the stream's encoding can take it (LANG=C, a pipe set to ASCII)."""
-    encoding = stream.encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
-    return text
-
-
-def _display(stream: TextIO, now_us: Callable[[], int], interval_seconds: float) -> _Display:
-    if stream.isatty():
+def _display(stream: TextIO, interval_seconds: float, *, bars: bool) -> _Display:
+    if bars and stream.isatty():
         from rich.console import Console
 
         console = Console(file=stream, highlight=False, markup=False, soft_wrap=True)
         if not console.is_dumb_terminal:
             return _Bars(stream, console)
-    return _Lines(stream, now_us, interval_seconds)
+    return _Lines(interval_seconds)
 
 
 class _Lines:
     """Log lines for files, pipes and the service manager's journal."""
 
-    def __init__(self, stream: TextIO, now_us: Callable[[], int], pause_seconds: float) -> None:
+    def __init__(self, pause_seconds: float) -> None:
         self.pause_seconds = pause_seconds
-        self._stream = stream
-        self._now_us = now_us
 
     def show(self, progress: Progress, readings: list[Reading]) -> None:
-        now_us = self._now_us()
         for reading in readings:
-            write_line(self._stream, "INFO", progress_line(reading, state=progress.state), now_us=now_us)
+            source = None if reading.checkpoint is None else reading.name
+            fields: dict[str, Scalar] = {"state": progress.state, **progress_fields(reading)}
+            text = progress_line(reading, state=progress.state)
+            tell(Told(LogEvent.PROGRESS, source, fields=fields), text)
 
     def close(self) -> None:
         """Nothing to restore."""
@@ -135,7 +113,7 @@ class _Bars:
 
         self._live.start()
         lines = bar_lines(progress, readings, width=self._console.width, height=self._console.height)
-        text = _writable("\n".join(lines), self._stream)
+        text = writable("\n".join(lines), self._stream.encoding)
         self._live.update(Text(text, no_wrap=True, overflow="crop"), refresh=True)
 
     def close(self) -> None:

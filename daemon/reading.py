@@ -257,7 +257,12 @@ class PostgresSource:
                 problem = (
                     "more than one row has this key" if row_key in rows else "the server answered another key"
                 )
-                raise Failure(FailureClass.UNSUITABLE_VALUE, "FETCH", f"fetch of {row_key!r}: {problem}")
+                raise Failure(
+                    FailureClass.UNSUITABLE_VALUE,
+                    "FETCH",
+                    f"fetch of {row_key!r}: {problem}",
+                    keys=(row_key,),
+                )
             if size is None and not empty_for_null:
                 continue
             metadata = {name: text for name, text in zip(names, texts, strict=True) if text is not None}

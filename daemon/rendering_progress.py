@@ -139,6 +139,25 @@ def progress_line(reading: Reading, *, state: str = "running") -> str:
     return SEPARATOR.join(parts)
 
 
+def progress_fields(reading: Reading) -> dict[str, int | float | str | None]:
+    """Return the numbers of `progress_line` for programs: rows, bytes, seconds; the checkpoint as its word."""
+    amounts, pace = reading.amounts, reading.pace
+    return {
+        "planned_rows": amounts.planned_rows,
+        "planned_bytes": amounts.planned_bytes,
+        "settled_rows": amounts.settled_rows,
+        "settled_bytes": amounts.settled_bytes,
+        "parked": amounts.left_out_rows,
+        "in_flight": reading.in_flight,
+        "plan_complete": amounts.plan_complete,
+        "scanned_rows": reading.scanned_rows,
+        "rows_per_second": pace.rows_per_second,
+        "bytes_per_second": pace.bytes_per_second,
+        "eta_seconds": pace.eta_seconds,
+        "checkpoint": None if reading.checkpoint is None else checkpoint_word(reading.checkpoint),
+    }
+
+
 def done(reading: Reading) -> str:
     """Return the share of rows settled; empty before there is a plan to take a share of."""
     amounts = reading.amounts
@@ -182,20 +201,19 @@ def totals(counts: Iterable[SourceCounts]) -> dict[str, int]:
 
 
 def final_line(
-    outcome: str, progress: Progress, *, copied_before: int, seconds: float, exit_code: int
+    outcome: str, counts: Iterable[SourceCounts] | None, *, uploaded: int, seconds: float, exit_code: int
 ) -> str:
-    """Return the last line of a session: outcome, every count, bytes, duration, exit code.
+    """Return the last line of a command: outcome, every count, bytes, duration, exit code.
 
     Args:
-        outcome: "complete", "drained", "halted: …"; one line.
-        progress: the last snapshot; its counts are the migration's, not only this session's.
-        copied_before: bytes that were uploaded when the session began.
-        seconds: how long the session lasted.
+        outcome: "every key is settled", "halted", …; one line.
+        counts: the migration's, not only this session's; None where no journal tells any.
+        uploaded: bytes that were uploaded in this session.
+        seconds: how long the command lasted.
         exit_code: what the process will exit with.
     """
-    counts = ", ".join(
-        f"{units.count(number)} {word}"
-        for word, number in totals(source.counts for source in progress.sources).items()
-    )
-    copied = units.size(max(0, progress.amounts.copied_bytes - copied_before))
-    return f"{units.shown(outcome)}: {counts}; {copied} uploaded in {units.duration(seconds)}; exit code {exit_code}"
+    told = "no keys on record"
+    if counts is not None:
+        told = ", ".join(f"{units.count(number)} {word}" for word, number in totals(counts).items())
+    amount = f"{units.size(uploaded)} uploaded in {units.duration(seconds)}"
+    return f"{units.shown(outcome)}: {told}; {amount}; exit code {exit_code}"

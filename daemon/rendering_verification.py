@@ -35,6 +35,13 @@ def verification_text(result: VerificationResult, *, width: int) -> str:
     return "\n".join(lines)
 
 
+def verification_word(result: VerificationResult) -> str:
+    """Return the result in one clause, as the last line of the log has it."""
+    if not result.exit_code:
+        return f"verified {units.plural(result.checked, 'key')}"
+    return f"verification found {result.missing} missing, {result.differing} differing, {result.extra} extra"
+
+
 def _kind(result: VerificationResult, kind: FindingKind, number: int, word: str, width: int) -> list[str]:
     lines = units.wrap(f"{word}: {units.plural(number, 'object') if number else 'none'}", width, rest="  ")
     named = [finding for finding in result.examples if finding.kind is kind]

@@ -53,6 +53,7 @@ class Failure(Exception):  # noqa: N818 -- a classified answer, raised inside on
         message: one line without secrets or payload.
         answered: an answer arrived.
         http_status, code, request_id: of the answer, where there was one.
+        keys: row and object keys that `message` quotes.
     """
 
     kind: FailureClass
@@ -62,6 +63,7 @@ class Failure(Exception):  # noqa: N818 -- a classified answer, raised inside on
     http_status: int | None = None
     code: str | None = None
     request_id: str | None = None
+    keys: tuple[str, ...] = ()
 
     @property
     def counted(self) -> bool:

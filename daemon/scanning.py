@@ -7,7 +7,6 @@ nothing.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -16,6 +15,7 @@ import trio
 
 from daemon.budget import Silence
 from daemon.errors import BackfillError, UnreachableError
+from daemon.log_events import LogEvent, log_event
 from daemon.planning import RANGE_BLOCKS_FIRST, RANGE_ROWS_TARGET, next_range_blocks, range_end
 from daemon.retrying import Disposition, Failure, decide
 from daemon.rows import Exclusions, SweptRange, SweptRow
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from daemon.planning import Writers
     from daemon.rows import ServerFacts, TableFacts
 
-log = logging.getLogger(__name__)
 
 RESTARTS_MAX = 5
 """Rewrites of one relation (VACUUM FULL, CLUSTER, ALTER TABLE) that a sweep bears before it gives up."""
@@ -145,7 +144,13 @@ class _Attempts:
             jitter=self._random.random(),
             refreshed=True,
         )
-        log.warning("plan %s: snapshot %d was lost: %s", self._subject, self._failures, failure.message)
+        log_event(
+            LogEvent.SNAPSHOT_LOST,
+            f"plan {self._subject}: snapshot {self._failures} was lost: {failure.message}",
+            source=self._subject,
+            failures=self._failures,
+            failure=failure.kind.value,
+        )
         if decision.disposition is Disposition.RETRY:
             await trio.sleep(decision.delay)
             return
@@ -287,7 +292,12 @@ class Scanner:
                 f"plan {self._spec.name}: relation {relation} was rewritten {restarts} times during the sweep",
                 "run again once VACUUM FULL, CLUSTER or ALTER TABLE has ended",
             )
-        log.info("plan %s: relation %d was rewritten, sweeping it again", self._spec.name, relation)
+        log_event(
+            LogEvent.RELATION_REWRITTEN,
+            f"plan {self._spec.name}: relation {relation} was rewritten, sweeping it again",
+            source=self._spec.name,
+            relation=relation,
+        )
         await collector.restart(relation)
         self._done.pop(relation, None)
 

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
 
 from daemon.activity import Activity
-from daemon.comparing import VerificationResult
+from daemon.comparing import redacted
 from daemon.config import Config, PlanOptions, RunOptions
 from daemon.drain import Drain, Governed
 from daemon.dry_run import dry_run
+from daemon.ending import Ending
 from daemon.endpoints import open_bucket
 from daemon.errors import ExitCode
 from daemon.estimating import Estimate, total
 from daemon.layouts import layout_of
-from daemon.logs import to_stderr
+from daemon.log_events import LogEvent, log_event
 from daemon.migration import Ended, Migration, interrupted, scan_limits, survey
 from daemon.opening import controls_of, open_existing, open_migration
 from daemon.operators import operator
 from daemon.recorder import Recorder
 from daemon.rendering_estimate import estimate_text
-from daemon.rendering_verification import verification_text
+from daemon.rendering_verification import verification_text, verification_word
 from daemon.runtime import Runtime
 from daemon.session import in_session
 from daemon.signals import under_signals
@@ -32,21 +32,20 @@ from daemon.source import open_source
 from daemon.verification import Lister, ListingPolicy, Verification, VerifiedSource
 from journal.reader import Reader
 
-log = logging.getLogger(__name__)
 
-
-async def run(config: Config, options: RunOptions) -> ExitCode:
+async def run(config: Config, options: RunOptions, ending: Ending) -> ExitCode:
     """Copy every row of the plan, planning first where needed; resume what an earlier session left.
 
     Raises:
         BackfillError, JournalError: what ended the session, recorded as such; several as a group.
     """
-    to_stderr()
-    work = functools.partial(_run, config, options)
-    return await _stoppable(work, grace_seconds=config.upload.drain_deadline)
+    work = functools.partial(_run, config, options, ending)
+    return await _stoppable(work, ending, grace_seconds=config.upload.drain_deadline)
 
 
-async def _run(config: Config, options: RunOptions, drain: Drain, starting: Governed) -> ExitCode:
+async def _run(
+    config: Config, options: RunOptions, ending: Ending, drain: Drain, starting: Governed
+) -> ExitCode:
     runtime = Runtime()
     async with (
         open_bucket(config, os.environ, digest_runner=runtime.digest_runner) as bucket,
@@ -65,30 +64,37 @@ async def _run(config: Config, options: RunOptions, drain: Drain, starting: Gove
             Activity(),
             allow_seqscan=options.allow_seqscan,
         )
+        ending.log.identify(opened.recorder.journal.migration_id)
         # From here on the migration itself says what a request to stop leaves time for.
         starting.hand_over()
-        ended = await in_session(config, opened, migration, functools.partial(migration.run, bucket), drain)
+        work = functools.partial(migration.run, bucket)
+        ended = await in_session(config, opened, migration, work, drain, ending)
         if options.verify and ended.exit_code is ExitCode.DONE:
             codes: list[ExitCode] = []
             with drain.governs(grace=0):
-                result = await _verified(config, opened.recorder, bucket, runtime, no_extra=False)
-                codes.append(result.exit_code)
-            return codes[0] if codes else interrupted(drain)
+                codes.append(
+                    await _verified(config, opened.recorder, bucket, runtime, ending, no_extra=False)
+                )
+            if not codes:
+                ending.outcome = f"{ended.reason}, but verifying it was stopped on {drain.cause}"
+                return interrupted(drain)
+            return codes[0]
         return ended.exit_code
 
 
-async def plan(config: Config, options: PlanOptions) -> ExitCode:
+async def plan(config: Config, options: PlanOptions, ending: Ending) -> ExitCode:
     """Make the first pass over every source that had none, or with `reconcile` one more over each.
 
     Raises:
         BackfillError, JournalError: as `run`.
     """
-    to_stderr()
-    work = functools.partial(_dry_run if options.dry_run else _plan, config, options)
-    return await _stoppable(work, grace_seconds=0)
+    work = functools.partial(_dry_run if options.dry_run else _plan, config, options, ending)
+    return await _stoppable(work, ending, grace_seconds=0)
 
 
-async def _plan(config: Config, options: PlanOptions, drain: Drain, starting: Governed) -> ExitCode:
+async def _plan(
+    config: Config, options: PlanOptions, ending: Ending, drain: Drain, starting: Governed
+) -> ExitCode:
     runtime = Runtime()
     async with open_migration(
         config, None, runtime, allow_seqscan=options.allow_seqscan, accept_source=options.accept_source
@@ -104,6 +110,7 @@ async def _plan(config: Config, options: PlanOptions, drain: Drain, starting: Go
             Activity(),
             allow_seqscan=options.allow_seqscan,
         )
+        ending.log.identify(opened.recorder.journal.migration_id)
         starting.hand_over()
 
         async def work() -> Ended:
@@ -112,10 +119,12 @@ async def _plan(config: Config, options: PlanOptions, drain: Drain, starting: Go
                 await migration.reconcile(who=operator())
             return await migration.planned()
 
-        return (await in_session(config, opened, migration, work, drain)).exit_code
+        return (await in_session(config, opened, migration, work, drain, ending)).exit_code
 
 
-async def _dry_run(config: Config, options: PlanOptions, _drain: Drain, _starting: Governed) -> ExitCode:
+async def _dry_run(
+    config: Config, options: PlanOptions, ending: Ending, _drain: Drain, _starting: Governed
+) -> ExitCode:
     runtime = Runtime()
     async with open_source(
         config.postgres,
@@ -142,40 +151,47 @@ async def _dry_run(config: Config, options: PlanOptions, _drain: Drain, _startin
             estimates.append(estimate)
         if len(estimates) > 1:
             sys.stdout.write(estimate_text("total", total(estimates), width=_width()) + "\n")
+        ending.outcome = "counted, and nothing written"
         return ExitCode.DONE
 
 
-async def verify(config: Config, *, no_extra: bool) -> ExitCode:
+async def verify(config: Config, ending: Ending, *, no_extra: bool) -> ExitCode:
     """Compare the bucket's listing with the journal; the findings are printed and recorded.
 
     Raises:
         BackfillError, JournalError: what kept it from being verified.
     """
-    to_stderr()
-    return await _stoppable(functools.partial(_verify, config, no_extra=no_extra), grace_seconds=0)
+    work = functools.partial(_verify, config, ending, no_extra=no_extra)
+    return await _stoppable(work, ending, grace_seconds=0)
 
 
-async def _verify(config: Config, _drain: Drain, _starting: Governed, *, no_extra: bool) -> ExitCode:
+async def _verify(
+    config: Config, ending: Ending, _drain: Drain, _starting: Governed, *, no_extra: bool
+) -> ExitCode:
     runtime = Runtime()
     journal = await runtime.journal_runner(lambda: open_existing(config, now_us=runtime.now_us()))
     try:
+        ending.log.identify(journal.migration_id)
+        ending.begin(journal.counts().values())
         async with open_bucket(config, os.environ) as bucket:
-            result = await _verified(config, Recorder(journal, runtime), bucket, runtime, no_extra=no_extra)
-            return result.exit_code
+            recorder = Recorder(journal, runtime)
+            return await _verified(config, recorder, bucket, runtime, ending, no_extra=no_extra)
     finally:
         journal.close()
 
 
 async def _verified(
-    config: Config, recorder: Recorder, bucket: Lister, runtime: Runtime, *, no_extra: bool
-) -> VerificationResult:
+    config: Config, recorder: Recorder, bucket: Lister, runtime: Runtime, ending: Ending, *, no_extra: bool
+) -> ExitCode:
     journal = recorder.journal
     counts = await recorder.call(lambda journal, _now: journal.counts())
     await recorder.call(lambda journal, _now: journal.build_key_index())
     for spec in config.sources:
         if spec.name not in counts:
-            log.warning(
-                "%s: not planned yet, nothing of it is verified; `backfillctl run` copies it", spec.name
+            log_event(
+                LogEvent.SOURCE_UNPLANNED,
+                f"{spec.name}: not planned yet, nothing of it is verified; `backfillctl run` copies it",
+                source=spec.name,
             )
     with Reader.open(journal.path) as reader:
         verification = Verification(
@@ -194,13 +210,16 @@ async def _verified(
             extra_fails=no_extra,
         )
         result = await verification.run(journal.path)
-    sys.stdout.write(verification_text(result, width=_width()) + "\n")
+    # Under systemd what stdout says is in the journal too.
+    told = redacted(result, ending.log.redacted)
+    sys.stdout.write(verification_text(told, width=_width()) + "\n")
     sys.stdout.flush()
-    return result
+    ending.outcome = verification_word(result)
+    return result.exit_code
 
 
 async def _stoppable(
-    work: Callable[[Drain, Governed], Awaitable[ExitCode]], *, grace_seconds: float
+    work: Callable[[Drain, Governed], Awaitable[ExitCode]], ending: Ending, *, grace_seconds: float
 ) -> ExitCode:
     """Run `work` so that a signal ends it at once, until it takes that over (`Governed.hand_over`)."""
 
@@ -209,7 +228,7 @@ async def _stoppable(
         with drain.governs(grace=0) as starting:
             codes.append(await work(drain, starting))
         if not codes:
-            sys.stderr.write(f"stopped on {drain.cause} before it was done; the same command begins again\n")
+            ending.outcome = f"stopped on {drain.cause} before it was done; the same command begins again"
             return interrupted(drain)
         return codes[0]
 

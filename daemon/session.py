@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable
 
 import trio
 
+from daemon import __version__
 from daemon.accounting import Accounting
 from daemon.config import Config
 from daemon.drain import Drain
-from daemon.errors import BackfillError, ExitCode
+from daemon.ending import Ending
+from daemon.errors import BackfillError
 from daemon.findings import exit_code_of, gravest
+from daemon.log_events import LogEvent, log_event
+from daemon.log_lines import Style
 from daemon.migration import Ended, Migration
 from daemon.opening import Opened, begin_session
-from daemon.progress import report, write_line
+from daemon.progress import report
 from daemon.recorder import Recorder
-from daemon.rendering_progress import Progress, SourceProgress, final_line
+from daemon.rendering_progress import Progress, SourceProgress
 from daemon.runtime import wall_clock_us
 from journal.errors import JournalError
 from journal.events import Kind
 from journal.reader import Reader
 
-log = logging.getLogger(__name__)
-
 
 async def in_session(
-    config: Config, opened: Opened, migration: Migration, work: Callable[[], Awaitable[Ended]], drain: Drain
+    config: Config,
+    opened: Opened,
+    migration: Migration,
+    work: Callable[[], Awaitable[Ended]],
+    drain: Drain,
+    ending: Ending,
 ) -> Ended:
     """Run `work` as a session of the journal; every way it can end is recorded, but a death.
 
@@ -37,12 +43,16 @@ async def in_session(
         BackfillError, JournalError: what ended the session; recorded as a halt before it is raised again.
     """
     recorder = opened.recorder
-    begun = trio.current_time()
     await recorder.call(
         lambda journal, now_us: begin_session(journal, config, opened.surveyed.server, now_us)
     )
-    copied_before = sum(
-        count.stored_bytes for count in (await recorder.call(lambda journal, _now: journal.counts())).values()
+    ending.begin((await recorder.call(lambda journal, _now: journal.counts())).values())
+    log_event(
+        LogEvent.SESSION_STARTED,
+        f"session of pid {os.getpid()} began on journal {recorder.journal.path}",
+        pid=os.getpid(),
+        version=__version__,
+        journal=str(recorder.journal.path),
     )
     results: list[Ended] = []
     accounting = Accounting(recorder, migration.controls, migration.activity)
@@ -50,7 +60,7 @@ async def in_session(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_record_stop, recorder, drain)
             nursery.start_soon(accounting.run)
-            nursery.start_soon(_show, config, recorder, migration, drain)
+            nursery.start_soon(_show, config, recorder, migration, drain, ending)
             results.append(await work())
             nursery.cancel_scope.cancel()
     except* (BackfillError, JournalError) as group:
@@ -61,19 +71,7 @@ async def in_session(
         await recorder.note(Kind.CANCELLED, {"cause": drain.cause})
     await accounting.finish()
     await _record_end(recorder, ended)
-    with Reader.open(recorder.journal.path) as reader:
-        progress = await _snapshot(reader, migration, drain)
-    line = final_line(
-        ended.reason,
-        progress,
-        copied_before=copied_before,
-        seconds=trio.current_time() - begun,
-        exit_code=int(ended.exit_code),
-    )
-    level = "INFO" if ended.exit_code is ExitCode.DONE else "WARNING"
-    # The work is done and recorded: that nobody reads stderr any more must not change how it ends.
-    with contextlib.suppress(OSError):
-        write_line(sys.stderr, level, line, now_us=wall_clock_us())
+    ending.outcome = ended.reason
     return ended
 
 
@@ -103,7 +101,10 @@ async def _record_halt(
             await _record_end(recorder, Ended(exit_code, "halted"), message)
         except JournalError as unrecorded:
             # What ended the session is raised again in any case; this only says why `status` won't know it.
-            log.warning("the end of this session could not be recorded: %s", unrecorded.problem)
+            log_event(
+                LogEvent.END_UNRECORDED,
+                f"the end of this session could not be recorded: {unrecorded.problem}",
+            )
 
 
 async def _record_end(recorder: Recorder, ended: Ended, message: str = "") -> None:
@@ -123,13 +124,16 @@ def _leaves(
     return found
 
 
-async def _show(config: Config, recorder: Recorder, migration: Migration, drain: Drain) -> None:
+async def _show(
+    config: Config, recorder: Recorder, migration: Migration, drain: Drain, ending: Ending
+) -> None:
     """Show progress from the journal itself, read as `status` reads it."""
     with Reader.open(recorder.journal.path) as reader:
         await report(
             functools.partial(_snapshot, reader, migration, drain),
             interval_seconds=config.upload.checkpoint_interval_secs,
             stream=sys.stderr,
+            bars=ending.log.style is not Style.JSON,
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 from daemon.settings_file import journal_variable
 from daemon.settings_models import (
     LayerCacheSection,
+    LogConfig,
     MigrationSection,
     PostgresConfig,
     S3Section,
@@ -27,6 +28,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "s3": S3Section,
     "upload": UploadConfig,
     "throttle": ThrottleConfig,
+    "log": LogConfig,
     "layer_cache": LayerCacheSection,
 }
 FLAGS = {
@@ -36,6 +38,8 @@ FLAGS = {
     "upload.key_batch_size": "--key-batch-size",
     "upload.checkpoint_interval_secs": "--checkpoint-interval-secs",
     "upload.concurrency_per_cache": "--max-concurrent-uploads",
+    "log.format": "--log-format",
+    "log.redact_keys": "--redact-keys",
 }
 """What flags may override, by TOML path; the last is no key of the file: it counts uploads per cache."""
 REGION_ELSEWHERE = "us-east-1"
@@ -143,8 +147,11 @@ class Layers:
             )
 
     def _set(self, section: str, key: str, value: Any, origin: str) -> None:
-        if SECTIONS[section].model_fields[key].annotation in {int, int | None}:
+        kind = SECTIONS[section].model_fields[key].annotation
+        if kind in {int, int | None}:
             value = _whole(value)
+        elif kind is bool and value in {"true", "false"}:
+            value = value == "true"
         self.document[section][key] = value
         self.origins[f"{section}.{key}"] = origin
 

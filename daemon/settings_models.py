@@ -188,6 +188,18 @@ class UploadConfig(_Model):
     checkpoint_interval_secs: Annotated[int, BeforeValidator(fields.whole(1, 86400))] = 30
 
 
+class LogConfig(_Model):
+    """How `run`, `plan` and `verify` log.
+
+    Attributes:
+        format: "text", or "json": one object a line.
+        redact_keys: row and object keys appear only as a hash.
+    """
+
+    format: Literal["text", "json"] = "text"
+    redact_keys: _Switch = False
+
+
 class _Source(_Model):
     name: _Name = Field(description=NAME_ALLOWED)
     key: Annotated[tuple[str, ...], BeforeValidator(fields.key_columns)] = Field(
@@ -279,6 +291,7 @@ class Config(_Model):
     s3: S3Config
     upload: UploadConfig
     throttle: ThrottleConfig = ThrottleConfig()
+    log: LogConfig = LogConfig()
     sources: Annotated[tuple[SourceConfig, ...], AfterValidator(_not_empty)]
 
     @property

@@ -60,6 +60,10 @@ bucket = "example-blobs"
 # reading_timeout = "3s"                  # a reading that takes longer, or fails, throttles too
 # hibernate = "60s"
 
+# [log]                                   # of run, plan and verify, on stderr
+# format = "text"                         # or "json": one object a line
+# redact_keys = false                     # true: keys only as a hash that `explain` finds again
+
 [[source]]
 name = "attachments"
 table = "public.attachments"

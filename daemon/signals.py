@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
@@ -10,9 +9,9 @@ from typing import TypeVar
 import trio
 
 from daemon.drain import Drain
+from daemon.log_events import LogEvent, log_event
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 async def under_signals(work: Callable[[Drain], Awaitable[T]], *, grace_seconds: float) -> T:
@@ -36,8 +35,13 @@ async def _listen(received: AsyncIterator[int], drain: Drain, grace_seconds: flo
     async for number in received:
         name = signal.Signals(number).name
         if drain:
-            log.warning("%s again: cancelling what is in hand", name)
+            log_event(LogEvent.CANCELLED, f"{name} again: cancelling what is in hand", cause=name)
             drain.cancel()
         else:
-            log.warning("%s: ending what is in hand, at most %g s; once more cancels it", name, grace_seconds)
+            log_event(
+                LogEvent.DRAIN_REQUESTED,
+                f"{name}: ending what is in hand, at most {grace_seconds:g} s; once more cancels it",
+                cause=name,
+                grace_seconds=grace_seconds,
+            )
             drain.request(name)

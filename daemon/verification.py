@@ -7,7 +7,6 @@ journal is read in pages.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +17,7 @@ from daemon.budget import Silence
 from daemon.comparing import EXAMPLES_MAX, Finding, FindingKind, Means, VerificationResult, compare
 from daemon.errors import BackfillError, ConfigError, ExitCode, RefusedError, UnreachableError
 from daemon.layouts import object_key, row_key_of
+from daemon.log_events import LogEvent, log_event
 from daemon.objects import PROBE_KEY_NAME
 from daemon.retrying import Decision, Disposition, Failure, FailureClass, decide
 from daemon.verification_stage import ListingStage
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from journal.entries import Known, SourceCounts
     from journal.reader import ExpectedObject, ObjectPage
 
-log = logging.getLogger(__name__)
 
 TIER = "list"
 """The name of this tier in events."""
@@ -185,11 +184,25 @@ class Verification:
             stage.add(source.id, objects)
             before, listed = listed, listed + len(objects)
             if listed // LISTED_PER_LINE > before // LISTED_PER_LINE:
-                log.info("%s: listed %d objects so far", source.name, listed)
+                log_event(
+                    LogEvent.BUCKET_LISTED,
+                    f"{source.name}: listed {listed} objects so far",
+                    source=source.name,
+                    bucket=source.bucket,
+                    objects=listed,
+                    complete=False,
+                )
             if token is None:
                 break
         stage.mark(source.id, [source.layout.prefix + PROBE_KEY_NAME])
-        log.info("%s: listed %d objects of bucket %s", source.name, listed, source.bucket)
+        log_event(
+            LogEvent.BUCKET_LISTED,
+            f"{source.name}: listed {listed} objects of bucket {source.bucket}",
+            source=source.name,
+            bucket=source.bucket,
+            objects=listed,
+            complete=True,
+        )
 
     async def _compare(self, stage: ListingStage) -> None:
         after_seq: int | None = 0
@@ -329,7 +342,14 @@ async def _list_page(
             )
             if decision.disposition is not Disposition.RETRY:
                 raise _given_up(f"list bucket {bucket} for source {subject}", failure, decision) from failure
-            log.warning("%s: LIST failed, trying again: %s", subject, failure.message)
+            log_event(
+                LogEvent.LIST_FAILED,
+                f"{subject}: LIST failed, trying again: {failure.message}",
+                source=subject,
+                failure=failure.kind.value,
+                http_status=failure.http_status,
+                request_id=failure.request_id,
+            )
             if failure.kind in {FailureClass.FORBIDDEN, FailureClass.EXPIRED_CREDENTIALS}:
                 await lister.refresh_credentials()
                 refreshed = True

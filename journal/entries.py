@@ -79,6 +79,11 @@ class ClaimedKey(NamedTuple):
     recoveries: int
 
 
+def migration_id(name: str, created_us: int) -> str:
+    """Return what names a migration everywhere: its name and the moment of its creation, which no two share."""
+    return f"{name}/{created_us}"
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Keys of one source taken to work on, on the record before it is returned.

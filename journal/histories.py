@@ -72,6 +72,15 @@ class ObjectPage:
     next_after_seq: int | None
 
 
+def row_keys(connection: sqlite3.Connection, *, after: int, limit: int) -> list[tuple[int, str, int]]:
+    """Return ordinals, row keys and sources in processing order, behind the ordinal `after`."""
+    return connection.execute(
+        "SELECT ordinal, row_key, (SELECT source FROM segment WHERE ordinal BETWEEN lo AND hi)"
+        " FROM plan WHERE ordinal > ? ORDER BY ordinal LIMIT ?",
+        (after, limit),
+    ).fetchall()
+
+
 def ordinals_of(connection: sqlite3.Connection, row_key: str) -> list[int]:
     """Return every ordinal under which a row key was planned, in any source: by the index, else by a scan."""
     return [

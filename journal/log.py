@@ -18,7 +18,17 @@ from journal.connection import (
 )
 from journal.control_log import ControlLog
 from journal.copy_log import CopyLog
-from journal.entries import AttemptFailed, Claim, ClaimedKey, Known, Parked, PlannedRow, Recovery, Settled
+from journal.entries import (
+    AttemptFailed,
+    Claim,
+    ClaimedKey,
+    Known,
+    Parked,
+    PlannedRow,
+    Recovery,
+    Settled,
+    migration_id,
+)
 from journal.errors import (
     RESTORE_BACKUP,
     IllegalTransition,
@@ -234,7 +244,7 @@ class Journal(PlanLog, CopyLog, ControlLog):
     def migration_id(self) -> str:
         """The migration's name and the moment of its creation: no two migrations share both."""
         (created_us,) = self._row("SELECT created FROM progress")
-        return f"{self.name}/{created_us}"
+        return migration_id(self.name, created_us)
 
     def set_cutoff(self, cutoff_us: int, *, now_us: int) -> None:
         """Fix the cutoff, once, where none was given at creation (the server's clock at first planning).

@@ -53,14 +53,19 @@ class Stamp(NamedTuple):
 class Reader:
     """A journal open for reading."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, undisturbing: bool = False) -> None:
         self.path = path
+        self._undisturbing = undisturbing
         self._connection: sqlite3.Connection | None = None
         self._header: int | None = None
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, *, undisturbing: bool = False) -> Self:
         """Open a journal in whatever state it is.
+
+        Args:
+            path: the journal.
+            undisturbing: leave no side files beside a journal that was closed cleanly and nobody holds.
 
         Raises:
             JournalMissing, JournalNewer, JournalOutdated, JournalCorrupt: as they say.
@@ -71,7 +76,7 @@ class Reader:
                 f"read journal {path}: there is no such file",
                 "`backfillctl run` makes it; check `migration.journal` or --journal",
             )
-        reader = cls(path)
+        reader = cls(path, undisturbing=undisturbing)
         try:
             reader.read(reader._check)
         except BaseException:
@@ -107,7 +112,7 @@ class Reader:
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run one short batch of queries on one consistent state of the journal; return what it returns."""
         with opening(self.path):
-            if self._connection is None:
+            if self._connection is None and not self._undisturbing:
                 self._connection = self._open_shared()
             if self._connection is not None:
                 return _in_transaction(self._connection, query)
@@ -268,6 +273,12 @@ class Reader:
                 histories.key_history(connection, ordinal)
                 for ordinal in histories.ordinals_of(connection, key)
             ]
+        )
+
+    def row_keys(self, *, after: int = 0, limit: int = 20_000) -> list[tuple[int, str, int]]:
+        """Return a page of the plan behind the ordinal `after`: ordinal, row key, source; empty behind the last."""
+        return self._read_projected(
+            lambda connection: histories.row_keys(connection, after=after, limit=limit)
         )
 
     def objects(self, *, after_seq: int = 0, limit: int = 20_000) -> ObjectPage:

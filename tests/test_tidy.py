@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tokenize
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from daemon.cli import cli
 from daemon.errors import ExitCode
+from daemon.log_events import LogEvent
 
 ROOT = Path(__file__).parent.parent
 PRODUCT = sorted([*ROOT.glob("daemon/**/*.py"), *ROOT.glob("journal/**/*.py")])
@@ -82,6 +84,32 @@ def test_the_readme_lists_every_exit_code():
         for code in re.findall(r"\d+", cell)
     }
     assert listed == {int(code) for code in ExitCode}
+
+
+LOGGING_MODULES = {"daemon/log_events.py", "daemon/logs.py", "daemon/credentials.py"}
+"""The one that tells, the one that writes, and one that silences a library."""
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=name_of)
+def test_whatever_is_logged_has_a_stable_name(path):
+    text = path.read_text(encoding="utf-8")
+    around = re.findall(
+        r"logging\.getLogger|\bwarnings\.warn\b|\blog(?:ger)?\.(?:debug|info|warning|error|exception)\(", text
+    )
+    assert around == [] or name_of(path) in LOGGING_MODULES
+
+
+def test_every_log_event_is_told_somewhere():
+    text = "".join(path.read_text(encoding="utf-8") for path in PRODUCT)
+    assert [event.name for event in LogEvent if f"LogEvent.{event.name}" not in text] == []
+
+
+def test_the_readme_lists_every_log_event_with_its_level_and_meaning():
+    rows = [
+        f"| {event.word} | {logging.getLevelName(event.level).lower()} | {event.meaning} |"
+        for event in LogEvent
+    ]
+    assert [row for row in rows if row not in README] == []
 
 
 def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests():

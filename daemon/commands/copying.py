@@ -12,7 +12,12 @@ import click
 from daemon.commands.options import config_option, load_config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from daemon.config import Config
+    from daemon.ending import Ending
+    from daemon.errors import ExitCode
 
 _accept_source = click.option(
     "--accept-source",
@@ -29,6 +34,12 @@ _cutoff = click.option(
 )
 _caches = click.option(
     "--cache-types", metavar="LIST", help="Layer caches, separated by commas [layer_cache.caches]."
+)
+_log_format = click.option(
+    "--log-format", type=click.Choice(["text", "json"]), help="How log lines are written [log.format]."
+)
+_redact_keys = click.option(
+    "--redact-keys", is_flag=True, help="Show keys in the log only as hashes [log.redact_keys]."
 )
 
 
@@ -78,6 +89,8 @@ def check(
 @click.option("--reconcile", is_flag=True, help="Look once more at sources that are closed.")
 @_accept_source
 @_allow_seqscan
+@_log_format
+@_redact_keys
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -86,17 +99,23 @@ def plan(
     config_path: Path | None,
     cutoff_timestamp: str | None,
     cache_types: str | None,
+    log_format: str | None,
+    redact_keys: bool,
     **flags: bool,
 ) -> None:
     """Decide which rows will be copied, and record it, without copying."""
     from daemon.config import PlanOptions
 
-    config = load_config(config_path, _scope(cutoff_timestamp, cache_types))
-    import trio
+    overrides = _scope(cutoff_timestamp, cache_types) | _log(log_format, redact_keys=redact_keys)
 
-    from daemon import service
+    def work(config: Config, ending: Ending) -> ExitCode:
+        import trio
 
-    ctx.exit(trio.run(service.plan, config, PlanOptions(**flags)))
+        from daemon import service
+
+        return trio.run(service.plan, config, PlanOptions(**flags), ending)
+
+    ctx.exit(_concluded(config_path, overrides, work))
 
 
 @click.command()
@@ -117,6 +136,8 @@ def plan(
     metavar="N",
     help="Uploads at once for each layer cache [upload.concurrency in all].",
 )
+@_log_format
+@_redact_keys
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -128,6 +149,8 @@ def run(
     key_batch_size: str | None,
     checkpoint_interval_secs: str | None,
     max_concurrent_uploads: str | None,
+    log_format: str | None,
+    redact_keys: bool,
     **flags: bool,
 ) -> None:
     """Copy every row of the plan, planning first if needed; the same command resumes.
@@ -141,13 +164,17 @@ def run(
         "upload.key_batch_size": key_batch_size,
         "upload.checkpoint_interval_secs": checkpoint_interval_secs,
         "upload.concurrency_per_cache": max_concurrent_uploads,
+        **_log(log_format, redact_keys=redact_keys),
     }
-    config = load_config(config_path, overrides)
-    import trio
 
-    from daemon import service
+    def work(config: Config, ending: Ending) -> ExitCode:
+        import trio
 
-    ctx.exit(trio.run(service.run, config, RunOptions(**flags)))
+        from daemon import service
+
+        return trio.run(service.run, config, RunOptions(**flags), ending)
+
+    ctx.exit(_concluded(config_path, overrides, work))
 
 
 @click.command()
@@ -155,6 +182,8 @@ def run(
 @_cutoff
 @_caches
 @click.option("--no-extra", is_flag=True, help="Fail also on objects in the bucket that no row accounts for.")
+@_log_format
+@_redact_keys
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -164,14 +193,35 @@ def verify(
     cutoff_timestamp: str | None,
     cache_types: str | None,
     no_extra: bool,
+    log_format: str | None,
+    redact_keys: bool,
 ) -> None:
     """List the bucket and compare it with the journal: every stored or present key, its size and MD5."""
-    config = load_config(config_path, _scope(cutoff_timestamp, cache_types))
-    import trio
+    overrides = _scope(cutoff_timestamp, cache_types) | _log(log_format, redact_keys=redact_keys)
 
-    from daemon import service
+    def work(config: Config, ending: Ending) -> ExitCode:
+        import trio
 
-    ctx.exit(trio.run(functools.partial(service.verify, config, no_extra=no_extra)))
+        from daemon import service
+
+        return trio.run(functools.partial(service.verify, config, ending, no_extra=no_extra))
+
+    ctx.exit(_concluded(config_path, overrides, work))
+
+
+def _concluded(
+    config_path: Path | None, overrides: dict[str, object], work: Callable[[Config, Ending], ExitCode]
+) -> ExitCode:
+    from daemon.ending import concluded
+
+    log_format = overrides.get("log.format") or os.environ.get("BACKFILL_LOG_FORMAT")
+    load = functools.partial(load_config, config_path, overrides)
+    return concluded(load, work, log_format=str(log_format or "text"))
+
+
+def _log(log_format: str | None, *, redact_keys: bool) -> dict[str, object]:
+    """Return what these two flags override; a flag that is not given leaves the choice to the file."""
+    return {"log.format": log_format, "log.redact_keys": redact_keys or None}
 
 
 def _scope(cutoff_timestamp: str | None, cache_types: str | None) -> dict[str, object]:

@@ -100,16 +100,19 @@ def test_one_source_has_no_total():
 
 
 def test_the_final_line_states_outcome_every_count_bytes_duration_and_exit_code():
-    progress = Progress(
-        "stopped",
-        (
-            source("a", settled=10, planned=20, recovered=1, present=2, skipped=3, vanished=4),
-            source("b", parked=5, in_flight=6, pending=7, unclaimed=8),
-        ),
-    )
-    assert final_line("drained", progress, copied_before=4 * MIB, seconds=3725.0, exit_code=143) == (
+    counts = [
+        source("a", settled=10, planned=20, recovered=1, present=2, skipped=3, vanished=4).counts,
+        source("b", parked=5, in_flight=6, pending=7, unclaimed=8).counts,
+    ]
+    assert final_line("drained", counts, uploaded=6 * MIB, seconds=3725.0, exit_code=143) == (
         "drained: 11 stored, 2 present, 3 skipped, 4 vanished, 5 parked, 6 in flight, 15 waiting;"
         " 6.00 MiB uploaded in 1h02m; exit code 143"
+    )
+
+
+def test_the_final_line_without_a_journal_says_so():
+    assert final_line("did not start", None, uploaded=0, seconds=0.4, exit_code=2) == (
+        "did not start: no keys on record; 0 B uploaded in 0s; exit code 2"
     )
 
 

@@ -1,0 +1,105 @@
+"""The closed list of what the log tells, under names that never change, and the one way to tell it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+_LOG = logging.getLogger("daemon")
+
+
+class LogEvent(Enum):
+    """One kind of log line: the level it has, and what it means to who reads it.
+
+    Attributes:
+        level: of the standard library's.
+        meaning: one clause, as README's table has it.
+    """
+
+    PROGRESS = (logging.INFO, "how far a source is, every `checkpoint_interval_secs`")
+    SESSION_STARTED = (logging.INFO, "both ends have answered, the journal is open, work begins")
+    SESSION_RECOVERED = (logging.WARNING, "the session before died with keys in flight; they go first")
+    PASS_SEALED = (logging.INFO, "a planning pass is done: what it added to the plan")
+    PASS_ABANDONED = (logging.WARNING, "a planning pass was given up; what it sealed stays planned")
+    KEYS_UNUSABLE = (logging.WARNING, "planned rows whose keys can't name objects; they will be parked")
+    RELATION_REWRITTEN = (logging.INFO, "a table was rewritten during its sweep, which begins again")
+    SNAPSHOT_LOST = (logging.WARNING, "PostgreSQL ended a planning snapshot; another is taken")
+    CLOSING_WAITS = (logging.INFO, "closing waits for late transactions, and for which")
+    SOURCE_CLOSED = (logging.INFO, "planning of a source is complete, and why that is proven or not")
+    NOT_ATOMIC = (logging.WARNING, "conditional PUTs can't be relied on in a bucket")
+    CONTACT_FAILED = (logging.WARNING, "a first attempt to reach a bucket failed; tried again")
+    THROTTLE_BEGAN = (logging.INFO, "something else than work takes the time, and what")
+    THROTTLE_ENDED = (logging.INFO, "it does no more")
+    FETCH_FAILED = (logging.WARNING, "reading rows by key failed; tried again, or in smaller batches")
+    KEY_PARKED = (logging.WARNING, "a key was given up until you requeue it, and why")
+    LIST_FAILED = (logging.WARNING, "a page of a listing failed; tried again")
+    BUCKET_LISTED = (logging.INFO, "how much of a bucket's listing has arrived")
+    SOURCE_UNPLANNED = (logging.WARNING, "`verify` leaves out a source that was never planned")
+    DRAIN_REQUESTED = (logging.WARNING, "it was asked to stop: work in hand ends, nothing new begins")
+    CANCELLED = (logging.WARNING, "it was asked twice to stop: work in hand is cancelled")
+    JOURNAL_DISCARDED = (logging.INFO, "nothing was planned, so the new journal is not kept")
+    END_UNRECORDED = (logging.WARNING, "the journal could not take how the session ended")
+    FAILED = (logging.ERROR, "an error that ended the command, with its hint")
+    REPEATED = (logging.WARNING, "how many lines of one kind were left out, since too many came")
+    LIBRARY = (logging.WARNING, "a warning of a library")
+    ENDED = (logging.INFO, "always the last line: outcome, counts, bytes, duration, exit code")
+
+    def __init__(self, level: int, meaning: str) -> None:
+        self.level = level
+        self.meaning = meaning
+
+    @property
+    def word(self) -> str:
+        """The stable name, as JSON lines carry it."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a log line tells beside its text.
+
+    Attributes:
+        source: the source it concerns; None if none or all.
+        keys: every row or object key that the text or a field may quote, so that it can be redacted.
+        fields: the numbers and names of the text once more, for programs.
+    """
+
+    event: LogEvent
+    source: str | None = None
+    keys: Collection[str] = ()
+    fields: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+def tell(told: Told, text: str, *, level: int | None = None) -> None:
+    """Tell `told` in one line of the log.
+
+    Args:
+        told: what programs are told.
+        text: for people; complete by itself, source and fields included as far as people need them.
+        level: instead of the event's own.
+    """
+    _LOG.log(told.event.level if level is None else level, "%s", text, extra={"told": told})
+
+
+def log_event(
+    event: LogEvent,
+    text: str,
+    /,
+    *,
+    source: str | None = None,
+    keys: Collection[str] = (),
+    **fields: Scalar,
+) -> None:
+    """Tell one event, its fields as keywords; arguments as in `Told` and `tell`."""
+    tell(Told(event, source, keys, fields), text)
+
+
+def told_in(record: logging.LogRecord) -> Told:
+    """Return what `record` tells; a library's record tells who spoke."""
+    told = getattr(record, "told", None)
+    return told if isinstance(told, Told) else Told(LogEvent.LIBRARY, fields={"logger": record.name})
