@@ -118,12 +118,19 @@ class Meter:
         return Pace(
             rows_per_second=None if settling is None else settling[0],
             bytes_per_second=None if copying is None else copying[1],
-            eta_seconds=_eta(amounts, settling) if judged and amounts.plan_complete else None,
+            eta_seconds=eta(amounts, settling) if judged and amounts.plan_complete else None,
         )
 
 
-def _eta(amounts: Amounts, settling: tuple[float, float] | None) -> float | None:
-    """Return the later of two guesses, by rows and by bytes: many small rows first, or last, mislead one of them."""
+def eta(amounts: Amounts, settling: tuple[float, float] | None) -> float | None:
+    """Return the seconds until every key that is not parked is settled; None where nothing moves.
+
+    The later of two guesses, by rows and by bytes: many small rows first, or last, mislead one of them.
+
+    Args:
+        amounts: what there is to do, and what is done of it.
+        settling: rows and planned bytes per second.
+    """
     rows_left = amounts.planned_rows - amounts.settled_rows - amounts.left_out_rows
     if rows_left <= 0:
         return 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon import rendering_units as units
+from daemon.rendering_view import summed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ def counts_table(sources: Sequence[tuple[str, SourceCounts]], *, width: int) -> 
     """
     named = [(units.shown(name), counts) for name, counts in sources]
     if len(named) > 1:
-        named.append(("total", _total([counts for _, counts in sources])))
+        named.append(("total", summed(counts for _, counts in sources)))
     longest = max([units.cells(name) for name, _ in named] + [len("source")])
     exact = [_row(counts, units.count) for _, counts in named]
     short = [_row(counts, units.short_count) for _, counts in named]
@@ -66,14 +67,6 @@ def _row(counts: SourceCounts, written: Callable[[int], str]) -> tuple[str, ...]
         written(counts.skipped),
         written(counts.vanished),
     )
-
-
-def _total(every: Sequence[SourceCounts]) -> SourceCounts:
-    from journal.entries import SourceCounts
-
-    numbers = ("planned_rows", "planned_bytes", "stored", "recovered", "present", "skipped", "vanished",
-               "parked", "in_flight", "pending", "unclaimed")  # fmt: skip
-    return SourceCounts(**{field: sum(getattr(counts, field) for counts in every) for field in numbers})
 
 
 def _widths(rows: Sequence[Sequence[str]]) -> list[int]:

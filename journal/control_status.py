@@ -26,13 +26,19 @@ class SlowDown:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How far one source was at one moment; `stored_bytes` were uploaded, the others are as planned."""
+    """How far one source was at one moment.
+
+    Attributes:
+        settled_bytes, stored_bytes: as planned; as uploaded.
+        spent_ms: where the time since the sample before went, by cause; the same for every source of a moment.
+    """
 
     ts_us: int
     source: int
     settled: int
     settled_bytes: int
     stored_bytes: int
+    spent_ms: dict[str, int]
 
 
 def spent_ms(connection: sqlite3.Connection) -> dict[str, int]:
@@ -53,9 +59,24 @@ def slow_downs(connection: sqlite3.Connection) -> tuple[SlowDown, ...]:
 
 def samples(connection: sqlite3.Connection, *, sources: int) -> tuple[Sample, ...]:
     """Return the newest samples of `sources` sources, oldest first, SAMPLES_SHOWN_MAX of each at most."""
-    rows = connection.execute(
-        "SELECT ts, source, settled, settled_bytes, stored_bytes FROM sample"
-        " ORDER BY seq DESC, source DESC LIMIT ?",
-        (SAMPLES_SHOWN_MAX * sources,),
-    ).fetchall()
-    return tuple(Sample(*row) for row in reversed(rows))
+    newest = _samples(connection, "ORDER BY seq DESC, source DESC LIMIT ?", SAMPLES_SHOWN_MAX * sources)
+    return tuple(reversed(newest))
+
+
+def first_samples(connection: sqlite3.Connection) -> tuple[Sample, ...]:
+    """Return the samples of the first moment that any was taken at: what was settled before it."""
+    return tuple(_samples(connection, "WHERE seq = (SELECT min(seq) FROM sample) ORDER BY source"))
+
+
+def _samples(connection: sqlite3.Connection, which: str, *values: int) -> list[Sample]:
+    spent: dict[int, dict[str, int]] = {}
+    found = []
+    for seq, ts_us, source, settled, settled_bytes, stored_bytes in connection.execute(
+        f"SELECT seq, ts, source, settled, settled_bytes, stored_bytes FROM sample {which}",  # noqa: S608 -- our own clauses
+        values,
+    ).fetchall():
+        if seq not in spent:
+            (text,) = connection.execute("SELECT data FROM event WHERE seq = ?", (seq,)).fetchone()
+            spent[seq] = json.loads(text)["spent_ms"]
+        found.append(Sample(ts_us, source, settled, settled_bytes, stored_bytes, spent[seq]))
+    return found

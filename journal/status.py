@@ -138,6 +138,7 @@ class MigrationStatus:
         throttle: the `throttle_began` of the newest session that has no end yet.
         spent_ms: where the sessions' time went, by cause.
         samples: the newest, oldest first, SAMPLES_SHOWN_MAX of each source at most.
+        first_samples: those of the first moment: together with `spent_ms` they give an average of all sessions.
     """
 
     name: str
@@ -161,6 +162,7 @@ class MigrationStatus:
     spent_ms: dict[str, int] = field(default_factory=dict)
     slow_downs: tuple[SlowDown, ...] = ()
     samples: tuple[Sample, ...] = ()
+    first_samples: tuple[Sample, ...] = ()
 
 
 def derive_state(  # noqa: PLR0911 -- a decision table reads best as one
@@ -271,6 +273,7 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
         spent_ms=control_status.spent_ms(connection),
         slow_downs=control_status.slow_downs(connection),
         samples=control_status.samples(connection, sources=len(sources)),
+        first_samples=control_status.first_samples(connection),
     )
 
 

@@ -111,7 +111,9 @@ def test_a_sample_says_how_far_each_source_was_and_where_the_time_went(journal: 
     settle(journal, [1, 2], size=90)
     journal.sample({"network": 15_000}, now_us=NOW_US + SECOND_US)
     found = status(journal)
-    assert found.samples == (Sample(NOW_US, 1, 0, 0, 0), Sample(NOW_US + SECOND_US, 1, 2, 200, 180))
+    first = Sample(NOW_US, 1, 0, 0, 0, {"network": 14_000, "source": 1_000})
+    assert found.samples == (first, Sample(NOW_US + SECOND_US, 1, 2, 200, 180, {"network": 15_000}))
+    assert found.first_samples == (first,)
     assert found.spent_ms == {"network": 29_000, "source": 1_000}
 
 

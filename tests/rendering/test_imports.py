@@ -6,7 +6,7 @@ import sys
 
 def test_rendering_imports_nothing_slow():
     program = (
-        "import sys, daemon.rendering, daemon.rendering_bars, daemon.rendering_verification;"
+        "import sys, daemon.rendering, daemon.rendering_bars, daemon.rendering_verification, daemon.rendering_view;"
         "slow = {'trio', 'httpx', 'asyncpg', 'botocore', 'pydantic', 'rich', 'sqlite_utils'};"
         "print(sorted(slow & sys.modules.keys()))"
     )

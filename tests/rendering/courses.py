@@ -1,0 +1,90 @@
+"""Statuses of a migration that has gone on for a while: its samples, and where its time went."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from journal.checkpoint import Checkpoint
+from journal.control_status import Sample
+from journal.entries import SourceCounts
+from journal.status import MigrationState, PassStatus, SessionStatus
+from tests.rendering.statuses import NOW_US, OWNER, source, status
+
+SECOND_US = 1_000_000
+STEP_SECONDS = 15
+SIZE = 1000
+SEALED = (PassStatus(1, "sweep", "sealed", 100_000),)
+
+
+class Course:
+    """Plays a session, sample by sample, up to NOW_US; sources share one pace unless told otherwise."""
+
+    def __init__(self, *names: str, planned: int = 100_000, began_seconds: float = 0) -> None:
+        self.names = names or ("cas",)
+        self.planned = planned
+        self.at_us = 0
+        self.settled = dict.fromkeys(self.names, 0)
+        self.samples: list[Sample] = []
+        self.spent: dict[str, int] = {}
+        self.began_us = 0
+
+    def sample(self, **spent_ms: int) -> Course:
+        for cause, ms in spent_ms.items():
+            self.spent[cause] = self.spent.get(cause, 0) + ms
+        self.samples += [
+            Sample(self.at_us, number, rows, rows * SIZE, rows * SIZE, spent_ms)
+            for number, rows in enumerate(self.settled.values(), 1)
+        ]
+        return self
+
+    def session(self) -> Course:
+        """Begin a session here: its first sample accounts for nothing."""
+        self.began_us = self.at_us
+        return self.sample()
+
+    def work(self, seconds: int, rows_per_second: float, cause: str = "network") -> Course:
+        for _ in range(seconds // STEP_SECONDS):
+            self.pass_time(STEP_SECONDS)
+            for name in self.names:
+                self.settled[name] += round(rows_per_second * STEP_SECONDS)
+            self.sample(**{cause: STEP_SECONDS * 1000})
+        return self
+
+    def pass_time(self, seconds: float) -> Course:
+        self.at_us += round(seconds * SECOND_US)
+        return self
+
+    def status(self, *, ended=False, **changed):
+        """Return the status at NOW_US, where the course has come to."""
+        shift = NOW_US - self.at_us
+        shown = [dataclasses.replace(one, ts_us=one.ts_us + shift) for one in self.samples]
+        began = SessionStatus(
+            2, self.began_us + shift, {"pid": 4712, "host": "db1"}, NOW_US if ended else None, "drained", 143
+        )
+        sources = [
+            source(
+                name,
+                SourceCounts(
+                    planned_rows=self.planned,
+                    planned_bytes=self.planned * SIZE,
+                    stored=self.settled[name],
+                    stored_bytes=self.settled[name] * SIZE,
+                    settled_bytes=self.settled[name] * SIZE,
+                    in_flight=64,
+                ),
+                id=number,
+                checkpoint=Checkpoint(notes=("nothing is settled yet",)),
+                passes=SEALED,
+            )
+            for number, name in enumerate(self.names, 1)
+        ]
+        fields = {
+            "owner": None if ended else OWNER,
+            "session": began,
+            "samples": tuple(shown[-80 * len(self.names) :]),
+            "first_samples": tuple(shown[: len(self.names)]),
+            "spent_ms": dict(sorted(self.spent.items(), key=lambda item: -item[1])),
+        }
+        return status(
+            MigrationState.STOPPED if ended else MigrationState.RUNNING, *sources, **{**fields, **changed}
+        )
