@@ -19,6 +19,7 @@ from daemon.settings_layers import Layers
 from daemon.settings_models import (
     Config,
     LayerCacheSection,
+    LimitsConfig,
     LogConfig,
     MaxFailures,
     MigrationConfig,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "LimitsConfig",
     "MaxFailures",
     "MigrationConfig",
     "Order",
@@ -115,6 +117,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
     layers.spread_concurrency(len(cached))
     upload = _section(layers, UploadConfig, "upload")
     throttle = _section(layers, ThrottleConfig, "throttle")
+    limits = _section(layers, LimitsConfig, "limits") or LimitsConfig()
     log = _section(layers, LogConfig, "log") or LogConfig()
     sources = [*_own_sources(layers, s3), *cached]
 
@@ -134,6 +137,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
         s3=S3Config(**s3.model_dump()),
         upload=upload,
         throttle=throttle,
+        limits=limits,
         log=log,
         sources=tuple(sources),
     )
@@ -182,6 +186,7 @@ def free_settings(config: Config) -> dict[str, Any]:
             **config.throttle.model_dump(mode="json", exclude={"timetable"}),
             "timetable": None if config.throttle.timetable is None else str(config.throttle.timetable),
         },
+        "limits": config.limits.model_dump(mode="json"),
         "sources": {
             source.name: source.model_dump(mode="json", include=free_in_source) for source in config.sources
         },

@@ -21,6 +21,7 @@ from daemon.log_events import LogEvent, log_event
 from daemon.pipeline import Limits, Pipeline
 from daemon.planner import Planner, PlanSettings
 from daemon.probing import ProbeFinding
+from daemon.quota import Quota
 from daemon.recorder import Recorder
 from daemon.rows import FetchedRow, ServerFacts, TableFacts, Wanted
 from daemon.runtime import Runtime
@@ -167,6 +168,7 @@ class Migration:
         self.controls = controls
         self.activity = activity
         self._parked = 0
+        self._quota = Quota(config.limits.limit, config.limits.max_bytes)
         self.scanned_rows: dict[str, int] = {}
         self.planner = Planner(
             recorder.journal,
@@ -301,6 +303,7 @@ class Migration:
             self.activity,
             self._drain,
             self._runtime.random,
+            quota=self._quota,
             parked_before=self._parked,
         )
         with self._drain.governs(grace=upload.drain_deadline):

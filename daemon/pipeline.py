@@ -26,6 +26,7 @@ from daemon.fetching import (
 from daemon.halting import MigrationHalted
 from daemon.layouts import object_key
 from daemon.log_events import LogEvent, log_event
+from daemon.quota import Quota
 from daemon.recorder import Recorder
 from daemon.uploader import Uploader
 from journal.entries import Claim, ClaimedKey, Parked, Settled
@@ -83,6 +84,7 @@ class Pipeline:
         drain: Drain,
         random: Random,
         *,
+        quota: Quota | None = None,
         parked_before: int = 0,
     ) -> None:
         self._sources = sources
@@ -105,10 +107,11 @@ class Pipeline:
             record=recorder.record,
             settle=self._settle,
         )
+        self._quota = Quota() if quota is None else quota
         self.parked = parked_before
 
     async def run(self) -> None:
-        """Copy until nothing is left to claim, or until drained.
+        """Copy until nothing is left to claim, or until drained, which it asks for itself once its quota is spent.
 
         Raises:
             MigrationHalted: from any worker, or when more keys were parked than `max_failures`.
@@ -120,7 +123,7 @@ class Pipeline:
             async with trio.open_nursery() as committing:
                 committing.start_soon(self._recorder.run)
                 async with trio.open_nursery() as copying:
-                    copying.start_soon(self._claim, batches_in)
+                    copying.start_soon(self._claim_all, batches_in)
                     async with uploads_in, batches_out:
                         for _ in range(self._limits.connections):
                             copying.start_soon(self._fetch, batches_out.clone(), uploads_in.clone())
@@ -136,7 +139,7 @@ class Pipeline:
     def _claim_window(self) -> int:
         return self._limits.claim_window(self._controls.tunables.concurrency)
 
-    async def _claim(self, batches: trio.MemorySendChannel[_Batch]) -> None:
+    async def _claim_all(self, batches: trio.MemorySendChannel[_Batch]) -> None:
         rotation = deque(self._sources)
         async with batches:
             while True:
@@ -148,8 +151,14 @@ class Pipeline:
                     # A claim is worth its commit once half the window is free.
                     await self._drain.or_event(committed)
                     continue
+                if self._quota.spent is not None:
+                    await self._end_by_quota(self._quota.spent)
+                    return
                 claim, suspect_waits = await self._claim_in_turn(rotation)
-                if claim is not None:
+                if claim is not None and not claim.keys:
+                    self._quota.too_large()
+                elif claim is not None:
+                    self._quota.claimed(claim.keys)
                     for keys in split(
                         claim.keys, bytes_max=self._limits.max_in_flight // self._limits.connections
                     ):
@@ -158,6 +167,19 @@ class Pipeline:
                     await self._drain.or_event(committed)
                 else:
                     return
+
+    async def _end_by_quota(self, spent: str) -> None:
+        """Let what is claimed be settled, then ask for the end of the session if there is anything left to claim."""
+        while not self._drain:
+            committed = self._recorder.committed
+            if not self._recorder.journal.in_flight:
+                break
+            await self._drain.or_event(committed)
+        for source in self._sources:
+            if await self._has_unclaimed(source):
+                log_event(LogEvent.DRAIN_REQUESTED, f"{spent}: nothing more is claimed", cause=spent)
+                self._drain.request(spent)
+                return
 
     async def _claim_in_turn(self, rotation: deque[CopySource]) -> tuple[Claim | None, bool]:
         """Claim from the next source that has work, and move it to the end of the rotation.
@@ -180,12 +202,19 @@ class Pipeline:
         return await self._recorder.call(lambda journal, _now: journal.has_unclaimed(source.id))
 
     async def _claim_from(self, source: CopySource) -> Claim | None:
+        quota = self._quota
+        limit, bytes_max = self._limits.claim_keys_max, quota.bytes_left
+        if quota.keys_left is not None:
+            limit = min(limit, quota.keys_left)
+        claim = await self._claim(source, limit, bytes_max)
+        if claim is not None and not claim.keys and quota.keys == 0:
+            return await self._claim(source, 1, None)
+        return claim
+
+    async def _claim(self, source: CopySource, limit: int, bytes_max: int | None) -> Claim | None:
         return await self._recorder.call(
             lambda journal, now_us: journal.claim(
-                source.id,
-                limit=self._limits.claim_keys_max,
-                window=self._claim_window,
-                now_us=now_us,
+                source.id, limit=limit, window=self._claim_window, bytes_max=bytes_max, now_us=now_us
             )
         )
 

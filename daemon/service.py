@@ -8,6 +8,9 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable
 
+import trio
+
+from daemon import rendering_units as units
 from daemon.activity import Activity
 from daemon.comparing import redacted
 from daemon.config import Config, PlanOptions, RunOptions
@@ -40,7 +43,12 @@ async def run(config: Config, options: RunOptions, ending: Ending) -> ExitCode:
         BackfillError, JournalError: what ended the session, recorded as such; several as a group.
     """
     work = functools.partial(_run, config, options, ending)
-    return await _stoppable(work, ending, grace_seconds=config.upload.drain_deadline)
+    return await _stoppable(
+        work,
+        ending,
+        grace_seconds=config.upload.drain_deadline,
+        max_duration=config.limits.max_duration,
+    )
 
 
 async def _run(
@@ -219,20 +227,36 @@ async def _verified(
 
 
 async def _stoppable(
-    work: Callable[[Drain, Governed], Awaitable[ExitCode]], ending: Ending, *, grace_seconds: float
+    work: Callable[[Drain, Governed], Awaitable[ExitCode]],
+    ending: Ending,
+    *,
+    grace_seconds: float,
+    max_duration: float | None = None,
 ) -> ExitCode:
-    """Run `work` so that a signal ends it at once, until it takes that over (`Governed.hand_over`)."""
+    """Run `work` so that a signal or its time ends it at once, until it takes that over (`Governed.hand_over`)."""
 
     async def governed(drain: Drain) -> ExitCode:
         codes: list[ExitCode] = []
-        with drain.governs(grace=0) as starting:
-            codes.append(await work(drain, starting))
+        async with trio.open_nursery() as nursery:
+            if max_duration is not None:
+                nursery.start_soon(drained_after, max_duration, drain)
+            with drain.governs(grace=0) as starting:
+                codes.append(await work(drain, starting))
+            nursery.cancel_scope.cancel()
         if not codes:
             ending.outcome = f"stopped on {drain.cause} before it was done; the same command begins again"
             return interrupted(drain)
         return codes[0]
 
     return await under_signals(governed, grace_seconds=grace_seconds)
+
+
+async def drained_after(seconds: float, drain: Drain) -> None:
+    """Ask for the end once the session has lasted `seconds`."""
+    await trio.sleep(seconds)
+    cause = f"max_duration = {units.duration(seconds)}"
+    log_event(LogEvent.DRAIN_REQUESTED, f"{cause}: ending what is in hand", cause=cause)
+    drain.request(cause)
 
 
 def _width() -> int:

@@ -60,7 +60,8 @@ def size(lowest: int, highest: int) -> Callable[[object], int]:
         found = values.size_bytes(value)
         if lowest <= found <= highest:
             return found
-        raise ValueError(f'a size from "{lowest >> 20}MiB" to "{highest >> 30}GiB"')
+        least = f"{lowest >> 20}MiB" if lowest >= 2**20 else f"{lowest}B"
+        raise ValueError(f'a size from "{least}" to "{highest >> 30}GiB"')
 
     return check
 

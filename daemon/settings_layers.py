@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 from daemon.settings_file import journal_variable
 from daemon.settings_models import (
     LayerCacheSection,
+    LimitsConfig,
     LogConfig,
     MigrationSection,
     PostgresConfig,
@@ -28,6 +29,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "s3": S3Section,
     "upload": UploadConfig,
     "throttle": ThrottleConfig,
+    "limits": LimitsConfig,
     "log": LogConfig,
     "layer_cache": LayerCacheSection,
 }
@@ -38,6 +40,9 @@ FLAGS = {
     "upload.key_batch_size": "--key-batch-size",
     "upload.checkpoint_interval_secs": "--checkpoint-interval-secs",
     "upload.concurrency_per_cache": "--max-concurrent-uploads",
+    "limits.max_duration": "--max-duration",
+    "limits.max_bytes": "--max-bytes",
+    "limits.limit": "--limit",
     "log.format": "--log-format",
     "log.redact_keys": "--redact-keys",
 }

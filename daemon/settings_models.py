@@ -188,6 +188,20 @@ class UploadConfig(_Model):
     checkpoint_interval_secs: Annotated[int, BeforeValidator(fields.whole(1, 86400))] = 30
 
 
+class LimitsConfig(_Model):
+    """Where a session of `run` ends by itself, to be resumed by the next; each off while None.
+
+    Attributes:
+        max_duration: seconds after its start, when it drains.
+        max_bytes: planned bytes that it claims; one key, however large.
+        limit: keys that it claims.
+    """
+
+    max_duration: Annotated[float, BeforeValidator(fields.seconds(1, 366 * 86400))] | None = None
+    max_bytes: Annotated[int, BeforeValidator(fields.size(1, 2**60))] | None = None
+    limit: Annotated[int | None, BeforeValidator(fields.whole(1, 10**12))] = None
+
+
 class LogConfig(_Model):
     """How `run`, `plan` and `verify` log.
 
@@ -291,6 +305,7 @@ class Config(_Model):
     s3: S3Config
     upload: UploadConfig
     throttle: ThrottleConfig = ThrottleConfig()
+    limits: LimitsConfig = LimitsConfig()
     log: LogConfig = LogConfig()
     sources: Annotated[tuple[SourceConfig, ...], AfterValidator(_not_empty)]
 

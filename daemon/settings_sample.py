@@ -60,6 +60,11 @@ bucket = "example-blobs"
 # reading_timeout = "3s"                  # a reading that takes longer, or fails, throttles too
 # hibernate = "60s"
 
+# [limits]                                # a session of run ends there with exit code 8; the next one resumes
+# max_duration = "2h"
+# max_bytes = "10GiB"                     # by planned sizes; one key at least
+# limit = 1000                            # keys
+
 # [log]                                   # of run, plan and verify, on stderr
 # format = "text"                         # or "json": one object a line
 # redact_keys = false                     # true: keys only as a hash that `explain` finds again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from itertools import chain, repeat
+from itertools import accumulate, chain, repeat, takewhile
 from typing import TYPE_CHECKING, Any
 
 from journal import queries
@@ -79,7 +79,9 @@ class CopyLog(EventLog):
         self._unrecovered = False
         return Recovery(recovered, len(poison), self._claiming_session if held else None)
 
-    def claim(self, source: int, *, limit: int, window: int, now_us: int) -> Claim | None:
+    def claim(
+        self, source: int, *, limit: int, window: int, now_us: int, bytes_max: int | None = None
+    ) -> Claim | None:
         """Take keys of one source to work on; the claim is committed when this returns.
 
         Keys off the frontier (recovered, released, requeued) come first, then the frontier of the source's
@@ -91,9 +93,11 @@ class CopyLog(EventLog):
             limit: most keys to return.
             window: most keys that may be in flight in all.
             now_us: microseconds since 1970-01-01 UTC.
+            bytes_max: most planned bytes to return; None: any number.
 
         Returns:
-            None where nothing may be claimed now.
+            None where nothing may be claimed now; a claim of no keys, which is not recorded, where the next key
+            alone would pass `bytes_max`.
 
         Raises:
             IllegalTransition: keys of a dead session are in flight: call `recover` first.
@@ -127,11 +131,20 @@ class CopyLog(EventLog):
                 self._waiting_alone = source
                 return None
         if waiting:
-            return self._claim_stragglers(source, waiting, alone=alone, now_us=now_us)
-        return self._claim_frontier(source, room, now_us=now_us)
+            return self._claim_stragglers(source, waiting, alone=alone, bytes_max=bytes_max, now_us=now_us)
+        return self._claim_frontier(source, room, bytes_max=bytes_max, now_us=now_us)
 
-    def _claim_stragglers(self, source: int, ordinals: list[int], *, alone: bool, now_us: int) -> Claim:
+    def _claim_stragglers(
+        self, source: int, ordinals: list[int], *, alone: bool, bytes_max: int | None, now_us: int
+    ) -> Claim:
         self._projector.chunks.check(ordinals)
+        if bytes_max is not None:
+            sizes = self._column(
+                "SELECT p.size FROM json_each(?) e CROSS JOIN plan p ON p.ordinal = e.value", encode(ordinals)
+            )
+            ordinals = ordinals[: _fitting(sizes, bytes_max)]
+            if not ordinals:
+                return Claim(source, (), alone=False)
         with self._transaction():
             self._append(Kind.KEYS_RECLAIMED, {"ordinals": ordinals}, source=source, now_us=now_us)
             rows = self._connection.execute(
@@ -143,7 +156,7 @@ class CopyLog(EventLog):
         self._claiming_session = self._session
         return Claim(source, tuple(map(_AS_CLAIMED, rows)), alone)
 
-    def _claim_frontier(self, source: int, room: int, *, now_us: int) -> Claim | None:
+    def _claim_frontier(self, source: int, room: int, *, bytes_max: int | None, now_us: int) -> Claim | None:
         segment = self._connection.execute(
             "SELECT id, frontier, hi FROM segment WHERE source = ? AND state <> 'open' AND frontier <= hi"
             " ORDER BY id LIMIT 1",
@@ -153,6 +166,11 @@ class CopyLog(EventLog):
             return None
         lo, hi = segment[1], min(segment[1] + room - 1, segment[2])
         slices = list(self._projector.chunks.slices(lo, hi))
+        if bytes_max is not None:
+            hi = lo + _fitting(chain.from_iterable(part.sizes for part in slices), bytes_max) - 1
+            slices = list(self._projector.chunks.slices(lo, hi))
+            if not slices:
+                return Claim(source, (), alone=False)
         with self._transaction():
             data = {"segment": segment[0], "lo": lo, "hi": hi}
             self._append(Kind.KEYS_CLAIMED, data, source=source, now_us=now_us)
@@ -322,3 +340,8 @@ def _outcome_rows(outcomes: list[Settled]) -> list[list[Any]]:
         else [ordinal, OUTCOME_CODES[outcome], size, md5, etag, *([] if version_id is None else [version_id])]
         for ordinal, outcome, size, md5, etag, version_id in outcomes
     ]
+
+
+def _fitting(sizes: Iterable[int], bytes_max: int) -> int:
+    """Return how many of the first `sizes` stay within `bytes_max` together."""
+    return sum(1 for _ in takewhile(bytes_max.__ge__, accumulate(sizes)))

@@ -136,6 +136,9 @@ def plan(
     metavar="N",
     help="Uploads at once for each layer cache [upload.concurrency in all].",
 )
+@click.option("--max-duration", metavar="TIME", help="Drain after this time [limits.max_duration].")
+@click.option("--max-bytes", metavar="SIZE", help="Claim no more bytes than this [limits.max_bytes].")
+@click.option("--limit", metavar="N", help="Claim no more keys than this [limits.limit].")
 @_log_format
 @_redact_keys
 @click.pass_context
@@ -149,6 +152,9 @@ def run(
     key_batch_size: str | None,
     checkpoint_interval_secs: str | None,
     max_concurrent_uploads: str | None,
+    max_duration: str | None,
+    max_bytes: str | None,
+    limit: str | None,
     log_format: str | None,
     redact_keys: bool,
     **flags: bool,
@@ -164,6 +170,9 @@ def run(
         "upload.key_batch_size": key_batch_size,
         "upload.checkpoint_interval_secs": checkpoint_interval_secs,
         "upload.concurrency_per_cache": max_concurrent_uploads,
+        "limits.max_duration": max_duration,
+        "limits.max_bytes": max_bytes,
+        "limits.limit": limit,
         **_log(log_format, redact_keys=redact_keys),
     }
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from daemon.activity import Activity
-from daemon.config import Config, MigrationConfig, PostgresConfig, S3Config, SourceConfig, UploadConfig
+from daemon.config import (
+    Config,
+    LimitsConfig,
+    MigrationConfig,
+    PostgresConfig,
+    S3Config,
+    SourceConfig,
+    UploadConfig,
+)
 from daemon.drain import Drain
 from daemon.migration import Ended, Migration, survey
 from daemon.opening import begin_session, check_identity, controls_of
@@ -63,6 +71,7 @@ class Rig:
     sources: tuple[SourceConfig, ...] = field(default_factory=lambda: (source(),))
     upload: dict[str, Any] = field(default_factory=dict)
     s3: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
     order: Order = Order.NEWEST_FIRST
     stop_at_start: str | None = None
 
@@ -89,6 +98,7 @@ class Rig:
             postgres=PostgresConfig(),
             s3=S3Config(endpoint=ENDPOINT, region=REGION, bucket=BUCKET, **self.s3),
             upload=UploadConfig(**{"concurrency": 4, **self.upload}),
+            limits=LimitsConfig(**self.limits),
             sources=self.sources,
         )
 
