@@ -303,6 +303,7 @@ def _finished_data(result: VerificationResult) -> dict[str, Any]:
         "missing": result.missing,
         "differing": result.differing,
         "extra": result.extra,
+        "extra_fails": result.extra_fails,
         "unsettled": result.unsettled,
         "skipped": result.skipped,
         "exit_code": int(result.exit_code),

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from journal import histories, schema, status
+from journal.attempts import AttemptCounts, attempt_counts
 from journal.connection import open_reader, opening, spill_into
 from journal.errors import JournalError, JournalMissing, JournalOutdated
 from journal.events import StoredEvent, decode
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from journal.status import MigrationStatus
 
-__all__ = ["ExpectedObject", "KeyHistory", "ObjectPage", "Owner", "Reader", "StoredEvent"]
+__all__ = ["AttemptCounts", "ExpectedObject", "KeyHistory", "ObjectPage", "Owner", "Reader", "StoredEvent"]
 
 T = TypeVar("T")
 
@@ -227,6 +228,10 @@ class Reader:
         del now_us
         owner = self.owner()
         return self._read_projected(lambda connection: status.migration_status(connection, owner))
+
+    def attempts(self) -> tuple[AttemptCounts, ...]:
+        """Return every class of failed attempts, of all sessions."""
+        return self._read_projected(attempt_counts)
 
     def head_seq(self) -> int:
         """Return the newest event's seq."""

@@ -187,6 +187,7 @@ def test_the_end_is_on_record_with_its_numbers(tmp_path):
         "missing": 1,
         "differing": 0,
         "extra": 0,
+        "extra_fails": False,
         "unsettled": 0,
         "skipped": 0,
         "exit_code": 4,
