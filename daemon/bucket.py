@@ -19,6 +19,7 @@ from daemon.addressing import Address, locate
 from daemon.answers import PAGE_BODY_BYTES_MAX, GarbledAnswerError, read_page, unquoted
 from daemon.classifying import Answer, Subject, classify, garbled, unanswered
 from daemon.exchanging import Exchange
+from daemon.instruments import Instruments
 from daemon.objects import Condition, ListedObject, ObjectFacts, PreconditionFailed, PutReceipt
 from daemon.probing import ProbeFinding, probe
 from daemon.retrying import Failure, FailureClass
@@ -59,6 +60,7 @@ class Bucket:
         credentials: CredentialSource,
         clock_us: Callable[[], int],
         digest_runner: RunSync = trio.to_thread.run_sync,
+        instruments: Instruments | None = None,
     ) -> None:
         """Prepare; nothing is sent.
 
@@ -69,6 +71,7 @@ class Bucket:
             credentials: whose requests these are.
             clock_us: wall clock, microseconds since 1970-01-01 UTC.
             digest_runner: hashes large bodies off the event loop.
+            instruments: time every request until the head of its answer; by default some that nobody reads.
         """
         self._transport = transport
         self._signer = signer
@@ -76,6 +79,7 @@ class Bucket:
         self._credentials = credentials
         self._clock_us = clock_us
         self._digest_runner = digest_runner
+        self._instruments = instruments or Instruments()
         self._addresses: dict[str, Address] = {}
         self._every_request = _headers({"x-amz-expected-bucket-owner": s3.expected_bucket_owner})
         self._every_put = self._every_request + _headers(
@@ -88,6 +92,11 @@ class Bucket:
         )
         self._refused: Credentials | None = None
         self.clock_offset_us = 0
+
+    @property
+    def credentials_expire_us(self) -> int | None:
+        """When the credentials in use expire; None if they don't, or none were needed yet."""
+        return self._credentials.expire_us
 
     async def put(
         self,
@@ -288,7 +297,8 @@ class Bucket:
             extensions={"target": target.encode("ascii")},
         )
         try:
-            response = await self._transport.handle_async_request(request)
+            with self._instruments.request(subject.operation):
+                response = await self._transport.handle_async_request(request)
         except httpx.TransportError as exc:
             raise unanswered(exc, subject) from exc
         return Exchange(subject, response, signed_us, credentials)

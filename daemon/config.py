@@ -16,6 +16,7 @@ from daemon.errors import ConfigError
 from daemon.settings_checks import relation_problems, source_problems, throttle_problems
 from daemon.settings_file import read_document
 from daemon.settings_layers import Layers
+from daemon.settings_metrics import MetricsConfig
 from daemon.settings_models import (
     Config,
     LayerCacheSection,
@@ -44,6 +45,7 @@ __all__ = [
     "Config",
     "LimitsConfig",
     "MaxFailures",
+    "MetricsConfig",
     "MigrationConfig",
     "Order",
     "PlanOptions",
@@ -119,6 +121,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
     throttle = _section(layers, ThrottleConfig, "throttle")
     limits = _section(layers, LimitsConfig, "limits") or LimitsConfig()
     log = _section(layers, LogConfig, "log") or LogConfig()
+    metrics = _section(layers, MetricsConfig, "metrics") or MetricsConfig()
     sources = [*_own_sources(layers, s3), *cached]
 
     problems += relation_problems(migration, postgres, s3, upload, now_us=now_us)
@@ -131,7 +134,11 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
     return Config(
         migration=MigrationConfig(
             cutoff_us=migration.cutoff,
-            **{**migration.model_dump(exclude={"cutoff"}), "journal": migration.journal.absolute()},
+            deadline_us=migration.deadline,
+            **{
+                **migration.model_dump(exclude={"cutoff", "deadline"}),
+                "journal": migration.journal.absolute(),
+            },
         ),
         postgres=postgres,
         s3=S3Config(**s3.model_dump()),
@@ -139,6 +146,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
         throttle=throttle,
         limits=limits,
         log=log,
+        metrics=metrics,
         sources=tuple(sources),
     )
 
@@ -174,8 +182,10 @@ def identity(
 def free_settings(config: Config) -> dict[str, Any]:
     """Return what may change between sessions and is recorded when it does: JSON values, no secret."""
     free_in_source = {"created_at_zone", "null_created_at", "null_value", "content_type", "metadata"}
+    deadline_us = config.migration.deadline_us
     return {
         "order": config.migration.order.value,
+        "deadline": None if deadline_us is None else timestamp_text(deadline_us),
         "postgres": config.postgres.model_dump(mode="json", exclude={"dsn"}),
         "s3": config.s3.model_dump(mode="json", exclude={"endpoint", "bucket"}),
         "upload": {
@@ -187,6 +197,7 @@ def free_settings(config: Config) -> dict[str, Any]:
             "timetable": None if config.throttle.timetable is None else str(config.throttle.timetable),
         },
         "limits": config.limits.model_dump(mode="json"),
+        "metrics": config.metrics.model_dump(mode="json"),
         "sources": {
             source.name: source.model_dump(mode="json", include=free_in_source) for source in config.sources
         },

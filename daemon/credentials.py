@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -82,6 +83,13 @@ class CredentialSource:
         self._chain: Chain | None = None
         self._current: Credentials | None = None
         self._retry_at = 0.0
+
+    @property
+    def expire_us(self) -> int | None:
+        """When what `current` returned last expires, microseconds since 1970-01-01 UTC; None if it doesn't."""
+        # botocore tells it nowhere else: RefreshableCredentials has it, plain credentials have not.
+        expiry = getattr(self._chain, "_expiry_time", None)
+        return round(expiry.timestamp() * 1e6) if isinstance(expiry, datetime) else None
 
     async def current(self) -> Credentials:
         """Return credentials to sign with now; cheap unless they are about to expire.

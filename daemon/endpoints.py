@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from daemon.config import Config
     from daemon.credentials import Chain
+    from daemon.instruments import Instruments
     from daemon.runtime import RunSync
 
 
@@ -33,6 +34,7 @@ async def open_bucket(
     clock_us: Callable[[], int] = wall_clock_us,
     digest_runner: RunSync = trio.to_thread.run_sync,
     resolve: Callable[[], Chain | None] = botocore_chain,
+    instruments: Instruments | None = None,
 ) -> AsyncIterator[Bucket]:
     """Yield the endpoint's buckets, nothing sent yet; close every connection at the end.
 
@@ -42,6 +44,7 @@ async def open_bucket(
         clock_us: wall clock, microseconds since 1970-01-01 UTC, to sign with.
         digest_runner: hashes large bodies off the event loop.
         resolve: walks the credential chain; blocks, and is first called by the first request.
+        instruments: time every request.
 
     Raises:
         ConfigError: a proxy variable applies that would have to be ignored, or the CA bundle is unusable.
@@ -62,6 +65,7 @@ async def open_bucket(
             credentials=CredentialSource(resolve=resolve),
             clock_us=clock_us,
             digest_runner=digest_runner,
+            instruments=instruments,
         )
 
 

@@ -40,6 +40,12 @@ class LogEvent(Enum):
     LIST_FAILED = (logging.WARNING, "a page of a listing failed; tried again")
     BUCKET_LISTED = (logging.INFO, "how much of a bucket's listing has arrived")
     SOURCE_UNPLANNED = (logging.WARNING, "`verify` leaves out a source that was never planned")
+    METRICS_SERVED = (
+        logging.INFO,
+        "where status page and metrics are, and how long they outlive the session",
+    )
+    METRICS_EXPOSED = (logging.WARNING, "`metrics.address` can be reached from other machines")
+    LINGERING = (logging.INFO, "the session has ended, and how; only status page and metrics are left")
     DRAIN_REQUESTED = (logging.WARNING, "it was asked to stop: work in hand ends, nothing new begins")
     CANCELLED = (logging.WARNING, "it was asked twice to stop: work in hand is cancelled")
     JOURNAL_DISCARDED = (logging.INFO, "nothing was planned, so the new journal is not kept")

@@ -278,7 +278,7 @@ class Migration:
             CopySource(
                 id=journal.sources[spec.name].id,
                 name=spec.name,
-                fetch=functools.partial(self._source.fetch, spec, self._tables[spec.name]),
+                fetch=functools.partial(self._fetch, spec),
                 layout=layout_of(spec),
                 destination=destinations[spec.name],
             )
@@ -312,6 +312,10 @@ class Migration:
         await self._recorder.call(
             lambda journal, now_us: journal.release(journal.in_flight_ordinals(), now_us=now_us)
         )
+
+    async def _fetch(self, spec: SourceConfig, wanted: Sequence[Wanted]) -> list[FetchedRow]:
+        with self._runtime.instruments.request("FETCH"):
+            return await self._source.fetch(spec, self._tables[spec.name], wanted)
 
     def _uploader(self, target: TargetEnd) -> Uploader:
         upload, s3 = self._config.upload, self._config.s3

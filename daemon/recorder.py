@@ -81,7 +81,8 @@ class Recorder:
 
     async def _commit_group(self) -> None:
         group = self._buffer[:GROUP_MAX]
-        await self._write(lambda: self.journal.record(group, now_us=self._runtime.now_us()))
+        with self._runtime.instruments.commit():
+            await self._write(lambda: self.journal.record(group, now_us=self._runtime.now_us()))
         del self._buffer[: len(group)]
         if not self._buffer:
             self._arrived = trio.Event()

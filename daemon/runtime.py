@@ -11,6 +11,8 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from daemon.instruments import Instruments
+
 T = TypeVar("T")
 
 
@@ -49,9 +51,11 @@ class Runtime:
         random: source of jitter.
         journal_runner: runs journal calls, strictly one at a time.
         digest_runner: runs digests of large values off the loop.
+        instruments: what the process measures of itself.
     """
 
     now_us: Callable[[], int] = wall_clock_us
     random: random.Random = field(default_factory=random.Random)
     journal_runner: RunSync = field(default_factory=in_one_thread)
     digest_runner: RunSync = trio.to_thread.run_sync
+    instruments: Instruments = field(default_factory=Instruments)

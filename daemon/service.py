@@ -23,6 +23,7 @@ from daemon.estimating import Estimate, total
 from daemon.layouts import layout_of
 from daemon.log_events import LogEvent, log_event
 from daemon.migration import Ended, Migration, interrupted, scan_limits, survey
+from daemon.monitoring import Monitor, monitored
 from daemon.opening import controls_of, open_existing, open_migration
 from daemon.operators import operator
 from daemon.recorder import Recorder
@@ -42,21 +43,31 @@ async def run(config: Config, options: RunOptions, ending: Ending) -> ExitCode:
     Raises:
         BackfillError, JournalError: what ended the session, recorded as such; several as a group.
     """
-    work = functools.partial(_run, config, options, ending)
-    return await _stoppable(
-        work,
-        ending,
-        grace_seconds=config.upload.drain_deadline,
-        max_duration=config.limits.max_duration,
-    )
+    runtime = Runtime()
+    async with monitored(config, runtime) as monitor:
+        work = functools.partial(_run, config, options, runtime, monitor, ending)
+        return await _stoppable(
+            work,
+            ending,
+            grace_seconds=config.upload.drain_deadline,
+            max_duration=config.limits.max_duration,
+        )
 
 
 async def _run(
-    config: Config, options: RunOptions, ending: Ending, drain: Drain, starting: Governed
+    config: Config,
+    options: RunOptions,
+    runtime: Runtime,
+    monitor: Monitor,
+    ending: Ending,
+    drain: Drain,
+    starting: Governed,
 ) -> ExitCode:
-    runtime = Runtime()
     async with (
-        open_bucket(config, os.environ, digest_runner=runtime.digest_runner) as bucket,
+        monitor.lingering(drain, ending),
+        open_bucket(
+            config, os.environ, digest_runner=runtime.digest_runner, instruments=runtime.instruments
+        ) as bucket,
         open_migration(
             config, bucket, runtime, allow_seqscan=options.allow_seqscan, accept_source=options.accept_source
         ) as opened,
@@ -73,6 +84,7 @@ async def _run(
             allow_seqscan=options.allow_seqscan,
         )
         ending.log.identify(opened.recorder.journal.migration_id)
+        monitor.watch(migration.controls, bucket)
         # From here on the migration itself says what a request to stop leaves time for.
         starting.hand_over()
         work = functools.partial(migration.run, bucket)

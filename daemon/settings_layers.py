@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
 from daemon.settings_file import journal_variable
+from daemon.settings_metrics import MetricsConfig
 from daemon.settings_models import (
     LayerCacheSection,
     LimitsConfig,
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "throttle": ThrottleConfig,
     "limits": LimitsConfig,
     "log": LogConfig,
+    "metrics": MetricsConfig,
     "layer_cache": LayerCacheSection,
 }
 FLAGS = {

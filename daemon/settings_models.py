@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from daemon import settings_fields as fields
 from daemon import settings_values as values
+from daemon.settings_metrics import MetricsConfig
 from daemon.settings_throttle import ThrottleConfig
 from journal.checkpoint import Order
 
@@ -76,6 +77,7 @@ class MigrationSection(_Migration):
     """`[migration]` as the file has it."""
 
     cutoff: Annotated[int, BeforeValidator(values.timestamp_us)] | None = None
+    deadline: Annotated[int, BeforeValidator(values.timestamp_us)] | None = None
 
 
 class MigrationConfig(_Migration):
@@ -84,9 +86,11 @@ class MigrationConfig(_Migration):
     Attributes:
         cutoff_us: rows with created_at strictly before it are copied; None: the server's clock at the
             first planning, which the journal then records.
+        deadline_us: when it should be done; nothing depends on it but what status and alerts say.
     """
 
     cutoff_us: int | None = None
+    deadline_us: int | None = None
 
 
 class PostgresConfig(_Model):
@@ -307,6 +311,7 @@ class Config(_Model):
     throttle: ThrottleConfig = ThrottleConfig()
     limits: LimitsConfig = LimitsConfig()
     log: LogConfig = LogConfig()
+    metrics: MetricsConfig = MetricsConfig()
     sources: Annotated[tuple[SourceConfig, ...], AfterValidator(_not_empty)]
 
     @property

@@ -12,6 +12,7 @@ name = "example"
 journal = "journal.db"                    # on a local disk; a relative path begins at this file
 # cutoff = 2026-01-14T15:30:45.123456Z    # rows created before it, zone required; default: when planning begins
 # order = "newest-first"                  # or "oldest-first"
+# deadline = 2026-03-01T06:00:00Z         # when it should be done: only status and alerts look at it
 
 [postgres]
 dsn = "postgresql://reader@localhost/app" # password from PG* variables or ~/.pgpass; a replica will do
@@ -68,6 +69,12 @@ bucket = "example-blobs"
 # [log]                                   # of run, plan and verify, on stderr
 # format = "text"                         # or "json": one object a line
 # redact_keys = false                     # true: keys only as a hash that `explain` finds again
+
+# [metrics]                               # served by `run` once a port is set: /metrics, the status page at /
+# port = 9187
+# address = "127.0.0.1"                   # whoever reaches another address reads counts and example keys
+# linger = "60s"                          # how long it stays after the end, for the last scrape
+# allowed_hosts = ["db1.example.net"]     # names it may be called by, beside localhost and IP addresses
 
 [[source]]
 name = "attachments"

@@ -26,6 +26,7 @@ SLEEPING = {
     "tests/planning",
     "tests/bucket",
     "tests/throttle",
+    "tests/metrics",
 }
 """Folders whose tests run on a virtual clock; a sleep there costs nothing and is exact."""
 

@@ -282,3 +282,27 @@ async def test_a_lookup_that_hangs_is_abandoned_when_cancelled_and_leaves_nothin
             nursery.cancel_scope.cancel()
     release.set()
     assert (await found.current()).access_key == "AKNEW"
+
+
+async def test_when_temporary_credentials_expire_is_known_and_fixed_ones_never_do(aws_home) -> None:
+    expiry = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(hours=3)
+    document = {
+        "Version": 1,
+        "AccessKeyId": "AKTEMPORARY",
+        "SecretAccessKey": SECRET,
+        "SessionToken": "token",
+        "Expiration": expiry.isoformat(),
+    }
+    write_process(
+        aws_home, f"{shlex.quote(sys.executable)} -c {shlex.quote(f'print({json.dumps(document)!r})')}"
+    )
+    temporary = CredentialSource()
+    assert temporary.expire_us is None
+    await temporary.current()
+    assert temporary.expire_us == round(expiry.timestamp() * 1e6)
+
+    aws_home.joinpath("config").unlink()
+    write_keys(aws_home, "AKFIXED")
+    fixed = CredentialSource()
+    await fixed.current()
+    assert fixed.expire_us is None

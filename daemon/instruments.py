@@ -1,0 +1,77 @@
+"""What this process has measured since it began, for its metrics; cheap enough to be always on.
+
+Histograms begin at zero in every process: the journal keeps totals, not how long each request took.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+OPERATIONS = ("PUT", "HEAD", "GET", "LIST", "DELETE", "FETCH")
+"""What is timed: requests to S3 by their operation, and fetches of rows from PostgreSQL."""
+REQUEST_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Seconds, from an object store in the same rack to `s3.io_timeout` by default."""
+COMMIT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+"""Seconds, from an SSD with a write cache to a disk that is in trouble."""
+
+
+class Histogram:
+    """Durations in seconds, counted by upper bounds.
+
+    Attributes:
+        bounds: inclusive upper bounds, ascending; what is above the last is counted too.
+        sum_seconds: of all that was observed.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.sum_seconds = 0.0
+        self._counts = [0] * (len(self.bounds) + 1)
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self._counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum_seconds += seconds
+
+    def cumulative(self) -> list[int]:
+        """Return how many were at most each bound, and last how many there were."""
+        total = 0
+        found = []
+        for count in self._counts:
+            total += count
+            found.append(total)
+        return found
+
+
+class Instruments:
+    """The histograms of one process.
+
+    Attributes:
+        requests: by operation, each of OPERATIONS from the beginning.
+        commits: of the journal's groups of outcomes.
+    """
+
+    def __init__(self) -> None:
+        self.requests = {operation: Histogram(REQUEST_BOUNDS) for operation in OPERATIONS}
+        self.commits = Histogram(COMMIT_BOUNDS)
+
+    @contextmanager
+    def request(self, operation: str) -> Iterator[None]:
+        """Time the block, unless it fails: how often and why requests fail is on record."""
+        begun = trio.current_time()
+        yield
+        self.requests[operation].observe(trio.current_time() - begun)
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """Time one commit of the journal, unless it fails."""
+        begun = trio.current_time()
+        yield
+        self.commits.observe(trio.current_time() - begun)
