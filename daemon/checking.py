@@ -45,7 +45,7 @@ async def check_everything(
         findings.append(finding)
         write(finding_lines(finding, subject_width=width, colour=colour))
 
-    check_journal(config.migration.journal, report)
+    check_journal(config.migration.journal, report, disk_reserve=config.migration.disk_reserve)
     await check_postgres(config, report, runtime=runtime)
     await check_s3(config, env, report, clock_us=runtime.now_us)
     write(f"\n{grants_sql(config)}\n\n{iam_policy_json(config)}")

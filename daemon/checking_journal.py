@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import time
 from typing import TYPE_CHECKING
 
+from daemon.disk_reserve import free_bytes, reserve_of
 from daemon.errors import BackfillError, ExitCode
 from daemon.findings import Finding, Level, failure, ok, warning
 from daemon.rendering_units import size
@@ -27,11 +27,14 @@ FSYNC_SECONDS_WARNED = 0.1
 """Each group commit waits for one fsync; the recorder commits every 50 ms when it has something."""
 
 
-def check_journal(path: Path, report: Callable[[Finding], None]) -> None:
-    """Report what is found where the journal is, or will be; leaves nothing behind."""
+def check_journal(path: Path, report: Callable[[Finding], None], *, disk_reserve: int | None = None) -> None:
+    """Report what is found where the journal is, or will be; leaves nothing behind.
+
+    `disk_reserve` is the key of that name; None for its default.
+    """
     try:
         refuse_network_filesystem(path)
-        _check_directory(path.parent, report)
+        _check_directory(path.parent, report, disk_reserve)
         if is_there(path):
             _check_existing(path, report)
         else:
@@ -40,7 +43,7 @@ def check_journal(path: Path, report: Callable[[Finding], None]) -> None:
         report(failure("journal", error))
 
 
-def _check_directory(directory: Path, report: Callable[[Finding], None]) -> None:
+def _check_directory(directory: Path, report: Callable[[Finding], None], disk_reserve: int | None) -> None:
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"backfillctl check\n")
@@ -48,7 +51,8 @@ def _check_directory(directory: Path, report: Callable[[Finding], None]) -> None
             began = time.monotonic()
             os.fsync(file.fileno())
             seconds = time.monotonic() - began
-        free = shutil.disk_usage(directory).free
+        free = free_bytes(directory)
+        reserve = reserve_of(directory, disk_reserve)
     except OSError as error:
         problem = f"write in {directory}: {(error.strerror or str(error)).lower()}"
         hint = "the directory must exist and be writable for this user; change it or migration.journal"
@@ -56,7 +60,18 @@ def _check_directory(directory: Path, report: Callable[[Finding], None]) -> None
         return
     text = f"{directory} has {size(free)} free"
     hint = "free some space, or move migration.journal"
-    if free < FREE_BYTES_MIN:
+    if free < reserve:
+        problem = f"{text}, less than disk_reserve, {size(reserve)}"
+        report(
+            Finding(
+                Level.FAILURE,
+                "journal",
+                problem,
+                f"{hint}, or lower migration.disk_reserve",
+                ExitCode.JOURNAL,
+            )
+        )
+    elif free < FREE_BYTES_MIN:
         report(Finding(Level.FAILURE, "journal", text, hint, ExitCode.JOURNAL))
     elif free < FREE_BYTES_WARNED:
         report(warning("journal", text, hint))
@@ -68,7 +83,7 @@ def _check_directory(directory: Path, report: Callable[[Finding], None]) -> None
             )
         )
     else:
-        report(ok("journal", f"{text}, fsync takes {seconds * 1000:.1f} ms"))
+        report(ok("journal", f"{text}, fsync takes {seconds * 1000:.1f} ms; disk_reserve is {size(reserve)}"))
 
 
 def _check_existing(path: Path, report: Callable[[Finding], None]) -> None:

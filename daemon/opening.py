@@ -18,6 +18,7 @@ from typing import Any
 from daemon import __version__
 from daemon.config import Config, free_settings, identity
 from daemon.controls import Controls
+from daemon.disk_reserve import refuse_below
 from daemon.errors import BackfillError, ConfigError, SourceUnfitError
 from daemon.log_events import LogEvent, log_event
 from daemon.migration import Survey, TargetEnd, identities, probe_buckets, survey
@@ -54,11 +55,12 @@ async def open_migration(
 
     Raises:
         JournalError: locked, corrupt, of another migration.
-        BackfillError: PostgreSQL, or a table that is unfit.
+        BackfillError: PostgreSQL, a table that is unfit, or too little room on the journal's disk.
     """
     path = config.migration.journal
     journal: Journal | None = None
     created = False
+    refuse_below(path, config.migration.disk_reserve)
     try:
         if is_there(path):
             journal = await runtime.journal_runner(lambda: Journal.open(path, now_us=runtime.now_us()))

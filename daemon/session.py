@@ -12,6 +12,7 @@ import trio
 from daemon import __version__
 from daemon.accounting import Accounting
 from daemon.config import Config
+from daemon.disk_reserve import guard_disk, reserve_of
 from daemon.drain import Drain
 from daemon.ending import Ending
 from daemon.errors import BackfillError
@@ -54,12 +55,15 @@ async def in_session(
         version=__version__,
         journal=str(recorder.journal.path),
     )
+    directory = recorder.journal.path.parent
+    reserve = reserve_of(directory, config.migration.disk_reserve)
     results: list[Ended] = []
     accounting = Accounting(recorder, migration.controls, migration.activity)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_record_stop, recorder, drain)
             nursery.start_soon(accounting.run)
+            nursery.start_soon(guard_disk, directory, reserve, migration.controls)
             nursery.start_soon(_show, config, recorder, migration, drain, ending)
             results.append(await work())
             nursery.cancel_scope.cancel()

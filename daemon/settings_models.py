@@ -71,6 +71,7 @@ class _Migration(_Model):
         description="the path of the journal, a file on a local disk"
     )
     order: Annotated[Order, BeforeValidator(_order)] = Order.NEWEST_FIRST
+    disk_reserve: Annotated[int, BeforeValidator(fields.size(0, 2**50))] | None = None
 
 
 class MigrationSection(_Migration):
@@ -87,6 +88,7 @@ class MigrationConfig(_Migration):
         cutoff_us: rows with created_at strictly before it are copied; None: the server's clock at the
             first planning, which the journal then records.
         deadline_us: when it should be done; nothing depends on it but what status and alerts say.
+        disk_reserve: bytes that the journal's disk must have free; 0: none; None: daemon/disk_reserve.py decides.
     """
 
     cutoff_us: int | None = None

@@ -13,6 +13,7 @@ journal = "journal.db"                    # on a local disk; a relative path beg
 # cutoff = 2026-01-14T15:30:45.123456Z    # rows created before it, zone required; default: when planning begins
 # order = "newest-first"                  # or "oldest-first"
 # deadline = 2026-03-01T06:00:00Z         # when it should be done: only status and alerts look at it
+# disk_reserve = "256MiB"                 # free space of the journal's disk below which nothing goes on; "0B": none
 
 [postgres]
 dsn = "postgresql://reader@localhost/app" # password from PG* variables or ~/.pgpass; a replica will do
