@@ -53,12 +53,7 @@ class _Check:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.found: list[str] = []
         self._connection = connection
-        script = schema.PROJECTION_TABLES.replace("CREATE TABLE ", "CREATE TABLE temp.").replace(
-            "CREATE INDEX ", "CREATE INDEX temp."
-        )
-        # Unqualified names mean the temporary tables from here on: the fold fills those.
-        schema.run_script(connection, script)
-        connection.execute(schema.FIRST_PROGRESS)
+        schema.create_temporary_projections(connection)
         self._projector = Projector(connection)
         self._seq = 0
         self._chain = CHAIN_START

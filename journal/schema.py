@@ -303,6 +303,15 @@ def migrate(connection: sqlite3.Connection, migrations: Migrations) -> list[str]
     return pending
 
 
+def create_temporary_projections(connection: sqlite3.Connection) -> None:
+    """Make empty projection tables that hide the journal's own: unqualified names mean these from here on."""
+    script = PROJECTION_TABLES.replace("CREATE TABLE ", "CREATE TABLE temp.").replace(
+        "CREATE INDEX ", "CREATE INDEX temp."
+    )
+    run_script(connection, script)
+    connection.execute(FIRST_PROGRESS)
+
+
 def check_version(connection: sqlite3.Connection, path: Path, supported: int) -> int:
     """Return the file's schema version.
 

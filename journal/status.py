@@ -209,12 +209,10 @@ def derive_state(  # noqa: PLR0911 -- a decision table reads best as one
 
 
 def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> MigrationStatus:
-    """Return the status of the journal behind `connection`, within the caller's one transaction."""
-    name, order, cutoff_us, created_us, session_seq, ended_seq, completed_seq = connection.execute(
-        "SELECT name, order_name, cutoff, created, session_seq, session_ended_seq, completed_seq FROM progress"
-    ).fetchone()
-    head_seq, last_event_us = connection.execute(
-        "SELECT seq, ts FROM event ORDER BY seq DESC LIMIT 1"
+    """Return the status that the projections of `connection` give, within the caller's one transaction."""
+    head_seq, name, order, cutoff_us, created_us, session_seq, ended_seq, completed_seq = connection.execute(
+        "SELECT projected_seq, name, order_name, cutoff, created, session_seq, session_ended_seq, completed_seq"
+        " FROM progress"
     ).fetchone()
     latest = {
         (kind, source): seq
@@ -258,7 +256,7 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
         owner=owner,
         session=_session(connection, session_seq, ended_seq),
         head_seq=head_seq,
-        last_event_us=last_event_us,
+        last_event_us=_note(connection, head_seq).ts_us,
         completed_us=None if completed_seq is None else _note(connection, completed_seq).ts_us,
         sources=sources,
         halt=newest(Kind.HALTED) if in_session(Kind.HALTED) else None,
