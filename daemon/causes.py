@@ -50,6 +50,12 @@ WORDS: dict[Cause, str] = {
 }
 """What people read for each cause."""
 
+
+def cause_words(cause: str) -> str:
+    """Return what people read for a cause of the journal; one of a later program is shown as it is stored."""
+    return WORDS[Cause(cause)] if cause in set(Cause) else cause
+
+
 AT_WORK: frozenset[Cause] = frozenset(
     {Cause.NETWORK, Cause.SOURCE, Cause.PLANNING, Cause.CLOSING, Cause.OTHER}
 )

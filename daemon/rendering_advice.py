@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon import rendering_units as units
+from daemon.causes import cause_words
 from journal.status import MigrationState
 
 if TYPE_CHECKING:
     from journal.status import MigrationStatus
 
 STALLED_SECONDS = 900.0
-"""A session at work that records nothing for so long is told to be stalled: every failed attempt is an event."""
+"""A session at work that settles nothing for so long is told to be stalled."""
 
 
 def in_flight(status: MigrationStatus) -> int:
@@ -41,9 +42,25 @@ def reason(status: MigrationStatus, now_us: int) -> str:  # noqa: PLR0911 -- one
         return units.shown(f"{found}: {message}" if message else found)
     if status.state is MigrationState.DRAINING:
         return "asked to stop: uploads under way may end, nothing new is claimed"
+    if status.state is MigrationState.PAUSED:
+        return "an operator's pause is in force: what is claimed ends, nothing new is begun"
+    return _slowness(status, now_us) if status.state is MigrationState.RUNNING else ""
+
+
+def _slowness(status: MigrationStatus, now_us: int) -> str:
+    """Return what keeps a session that works from being faster; empty where nothing is known to."""
     silent = (now_us - status.last_event_us) / 1e6
-    if status.state is MigrationState.RUNNING and silent >= STALLED_SECONDS:
+    if silent >= STALLED_SECONDS:
         return f"nothing was recorded for {units.duration(silent)}; the daemon's log says what it waits for"
+    if status.throttle is not None:
+        return f"slowed down by {units.shown(cause_words(str(status.throttle.data['cause'])))}"
+    moved_us = max(
+        [one.last_outcome_us for one in status.sources if one.last_outcome_us is not None],
+        default=status.last_event_us,
+    )
+    idle = (now_us - moved_us) / 1e6
+    if idle >= STALLED_SECONDS:
+        return f"no key was settled for {units.duration(idle)}; the daemon's log says what it waits for"
     return ""
 
 
@@ -54,7 +71,8 @@ def next_steps(status: MigrationStatus) -> list[str]:
     if status.state is MigrationState.COMPLETE:
         return _after_completion(status)
     if status.owner is not None:
-        return [f"{why}, and `backfillctl requeue --all` once this session has ended"] if held else []
+        steps = [f"{why}, and `backfillctl requeue --all` once this session has ended"] if held else []
+        return [*steps, *_resuming(status)]
     steps = [f"{why}, then `backfillctl requeue --all`"] if held else []
     if status.session is None:
         steps.append("`backfillctl plan` counts what there is to do, `backfillctl run` does it")
@@ -66,7 +84,11 @@ def next_steps(status: MigrationStatus) -> list[str]:
         steps.append("mend what halted it, then `backfillctl run` resumes")
     else:
         steps.append("`backfillctl run` resumes")
-    return steps
+    return [*steps, *_resuming(status)]
+
+
+def _resuming(status: MigrationStatus) -> list[str]:
+    return ["`backfillctl resume` ends the pause"] if status.pause is not None else []
 
 
 def _after_completion(status: MigrationStatus) -> list[str]:

@@ -69,7 +69,7 @@ def speeds(status: MigrationStatus, *, now_us: int) -> tuple[dict[str, Speed], S
 
     Nothing has a speed while no session works; what is done has an ETA of 0.
     """
-    alive = _at_work(status)
+    alive = at_work(status)
     laps = {source.name: _laps(status, source, now_us) for source in status.sources}
     wholes = {source.name: _whole(status, source) for source in status.sources}
     amounts = {source.name: amounts_of(source) for source in status.sources}
@@ -96,7 +96,8 @@ def amounts_of(source: SourceStatus) -> Amounts:
     )
 
 
-def _at_work(status: MigrationStatus) -> bool:
+def at_work(status: MigrationStatus) -> bool:
+    """Say whether a session works on the migration, be it only that it waits."""
     return status.owner is not None and status.session is not None and status.session.ended_us is None
 
 
@@ -116,7 +117,7 @@ def _laps(status: MigrationStatus, source: SourceStatus, now_us: int) -> list[_L
         for spent in (sum(after.spent_ms.values()) / 1000,)
         if abs((after.ts_us - before.ts_us) / 1e6 - spent) <= UNACCOUNTED_SECONDS_MAX
     ]
-    if samples and _at_work(status):
+    if samples and at_work(status):
         laps += _since(samples[-1], status, source, now_us)
     return laps
 

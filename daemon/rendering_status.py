@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 from daemon import rendering_units as units
 from daemon.rendering_advice import next_steps, reason
+from daemon.rendering_course import force_facts, rates_table, slow_downs, standing_note, where_time_went
 from daemon.rendering_events import reasons
 from daemon.rendering_tables import counts_table
+from daemon.rendering_view import view
 from journal.checkpoint import Order
 from journal.status import MigrationState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from daemon.rendering_view import View
     from journal.checkpoint import Checkpoint
     from journal.status import MigrationStatus, SourceStatus
 
@@ -24,11 +27,12 @@ FLAG_WIDTH = 51
 """What a checkpoint's flag takes with its margins: the rest of a line is left for the source's name."""
 
 
-def status_text(status: MigrationStatus, *, now_us: int, width: int) -> str:
+def status_text(status: MigrationStatus, *, now_us: int, width: int, past: bool = False) -> str:
     """Return the state of a migration in lines of at most `width` columns (WIDTH_MIN at least).
 
-    In order: who works on it or how it ended; counts of each source; the safe checkpoint, ready to paste;
-    planning and closing; what is excluded; keys that can't be objects; what is parked, what failed; the last verification; the next step.
+    In order: who works on it or how it ended, and what slows it down; counts of each source; rates and ETA;
+    where the time went; the safe checkpoint, ready to paste; planning and closing; what is excluded; keys that
+    can't be objects; what is parked, what failed; the last verification; the next step.
     A section without anything to tell is left out, but for the checkpoint and the exclusions, of which it is
     told that there is none.
 
@@ -36,13 +40,18 @@ def status_text(status: MigrationStatus, *, now_us: int, width: int) -> str:
         status: from the journal.
         now_us: microseconds since 1970-01-01 UTC; ages are counted from it.
         width: columns.
+        past: `now_us` is an earlier moment, and the status is of then: it says so, and gives no advice.
     """
     width = max(WIDTH_MIN, width)
+    seen = view(status, now_us=now_us)
     sections = [
-        _header(status, now_us, width),
+        _moment(status, now_us, width) if past else [],
+        _header(status, seen, width),
         counts_table([(source.name, source.counts) for source in status.sources], width=width)
         if status.sources
         else [],
+        _rates(seen, width),
+        _time(seen, width),
         _checkpoints(status, width),
         _planning(status, width),
         _excluded(status, width),
@@ -51,12 +60,18 @@ def status_text(status: MigrationStatus, *, now_us: int, width: int) -> str:
         _parked(status, width),
         _failures(status, now_us, width),
         _verification(status, now_us, width),
-        _advice(status, width),
+        [] if past else _advice(status, width),
     ]
     return "\n\n".join("\n".join(section) for section in sections if section)
 
 
-def _header(status: MigrationStatus, now_us: int, width: int) -> list[str]:
+def _moment(status: MigrationStatus, now_us: int, width: int) -> list[str]:
+    ends = f"event {units.count(status.head_seq)} of {units.moment_ms(status.last_event_us)}"
+    return units.wrap(f"as of {units.moment_ms(now_us)}, up to {ends}", width, rest="  ")
+
+
+def _header(status: MigrationStatus, seen: View, width: int) -> list[str]:
+    now_us = seen.now_us
     state = status.state.value.replace("_", " ")
     why = reason(status, now_us)
     lines = units.wrap(f"{units.shown(status.name)}: {state}{f': {why}' if why else ''}", width, rest="  ")
@@ -71,14 +86,15 @@ def _header(status: MigrationStatus, now_us: int, width: int) -> list[str]:
             began += f", ended after {lasted}, exit code {session.exit_code}"
         facts.append(("session", began))
     facts += [
-        ("daemon", str(status.owner) if status.owner is not None else _nobody(status)),
+        ("daemon", units.shown(str(status.owner) if status.owner is not None else _nobody(status))),
         ("last event", f"{units.ago(status.last_event_us, now_us)} (event {units.count(status.head_seq)})"),
         ("cutoff", "fixed at first planning" if status.cutoff_us is None else units.moment(status.cutoff_us)),
         ("order", status.order.value),
+        *force_facts(seen),
     ]
     for label, text in facts:
         first = units.pad(label, LABEL_WIDTH, left=False)
-        lines += units.wrap(units.shown(text), width, first=f"  {first}", rest=" " * (LABEL_WIDTH + 2))
+        lines += units.wrap(text, width, first=f"  {first}", rest=" " * (LABEL_WIDTH + 2))
     return lines
 
 
@@ -87,6 +103,21 @@ def _nobody(status: MigrationStatus) -> str:
     if status.state is MigrationState.KILLED and "pid" in facts:
         return f"no daemon (the last was pid {facts['pid']} on {facts.get('host', 'an unknown host')})"
     return "no daemon"
+
+
+def _rates(seen: View, width: int) -> list[str]:
+    table = rates_table(seen, width)
+    note = standing_note(seen)
+    return [*table, *units.wrap(note, width, first="  note: ", rest="        ")] if table and note else table
+
+
+def _time(seen: View, width: int) -> list[str]:
+    """Return where all sessions' time went, and the newest slow-down of each cause."""
+    went = where_time_went(seen)
+    lines = units.wrap(went, width, first="time: ", rest="      ") if went else []
+    for text in slow_downs(seen):
+        lines += units.wrap(text, width, first="  ", rest="    ")
+    return lines
 
 
 def _checkpoints(status: MigrationStatus, width: int) -> list[str]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon import rendering_units as units
-from daemon.causes import HOLDS, WORDS, Cause
+from daemon.causes import HOLDS, cause_words
 from daemon.rendering_advice import next_steps, reason
-from daemon.rendering_pace import Speed, amounts_of, speeds
+from daemon.rendering_pace import Speed, amounts_of, at_work, speeds
 from journal.entries import SourceCounts
 from journal.status import MigrationState
 
@@ -120,6 +120,7 @@ class View:
     Attributes:
         state: one word, as `status --json` has it.
         reason: why, on one line; empty where the state says it all.
+        working: a session works on it, be it only that it waits.
         sources: in the order of the configuration; `total` sums them up.
         pause, tunables: what an operator has set, in force; the latter outlives its session.
         throttle: in force now.
@@ -133,7 +134,7 @@ class View:
     now_us: int
     last_event_us: int
     head_seq: int
-    alive: bool
+    working: bool
     sources: tuple[Line, ...]
     total: Line
     pause: Deed | None
@@ -147,11 +148,11 @@ class View:
     @property
     def standing(self) -> str:
         """Say in a word or two why nothing new begins; empty where it does, or where no session works."""
-        if not self.alive or self.state not in {MigrationState.RUNNING, MigrationState.PAUSED}:
+        if not self.working or self.state not in {MigrationState.RUNNING, MigrationState.PAUSED}:
             return ""
         if self.pause is not None:
             return "paused"
-        return f"held: {self.throttle.words}" if self.throttle is not None and self.throttle.holds else ""
+        return f"held by {self.throttle.words}" if self.throttle is not None and self.throttle.holds else ""
 
 
 def view(status: MigrationStatus, *, now_us: int) -> View:
@@ -172,7 +173,7 @@ def view(status: MigrationStatus, *, now_us: int) -> View:
         now_us=now_us,
         last_event_us=status.last_event_us,
         head_seq=status.head_seq,
-        alive=status.owner is not None,
+        working=at_work(status),
         sources=lines,
         total=total,
         pause=None if status.pause is None else Deed(str(status.pause.data["who"]), status.pause.ts_us),
@@ -183,11 +184,6 @@ def view(status: MigrationStatus, *, now_us: int) -> View:
         faults=_faults(status.sources),
         next_steps=tuple(next_steps(status)),
     )
-
-
-def cause_words(cause: str) -> str:
-    """Return what people read for a cause; one of a later program is shown as it is stored."""
-    return WORDS[Cause(cause)] if cause in set(Cause) else cause
 
 
 def summed(every: Iterable[SourceCounts]) -> SourceCounts:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from journal.checkpoint import Checkpoint
-from journal.control_status import Sample
+from journal.control_status import Sample, SlowDown
 from journal.entries import SourceCounts
-from journal.status import MigrationState, PassStatus, SessionStatus
+from journal.status import MigrationState, NoteStatus, PassStatus, SessionStatus
 from tests.rendering.statuses import NOW_US, OWNER, source, status
 
 SECOND_US = 1_000_000
@@ -88,3 +88,39 @@ class Course:
         return status(
             MigrationState.STOPPED if ended else MigrationState.RUNNING, *sources, **{**fields, **changed}
         )
+
+
+def _day() -> Course:
+    """31 hours: the source's standby lagged twelve times, and somebody paused it for a night."""
+    course = Course("cas", "workspace_snapshots", "rebase_batches", planned=3_000_000)
+    course.spent = {"network": 19 * 3_600_000, "replica_lag": 7 * 3_600_000, "operator": 5 * 3_600_000,
+                    "source": 400_000, "other": 900}  # fmt: skip
+    course.settled = {"cas": 2_100_000, "workspace_snapshots": 2_900_000, "rebase_batches": 3_000_000}
+    course.session()
+    course.names = ("cas", "workspace_snapshots")
+    course.work(900, 30).work(60, 12)
+    course.names = ("cas", "workspace_snapshots", "rebase_batches")
+    return course
+
+
+LAG = SlowDown("replica_lag", 12, 7 * 3_600_000, NOW_US - 300 * SECOND_US, "replay lag 2.1 s, limit 10 s")
+PAUSE = NoteStatus(NOW_US - 5400 * SECOND_US, {"who": "alice (uid 1000)"})
+LAGGING = NoteStatus(
+    NOW_US - 90 * SECOND_US, {"cause": "replica_lag", "detail": "replay lag 12.4 s, limit 10 s"}
+)
+TUNED = NoteStatus(
+    NOW_US - 7200 * SECOND_US,
+    {
+        "who": "bob (uid 1001)",
+        "changes": {"concurrency": 16},
+        "overrides": {"concurrency": 16, "rows_per_second": None, "bytes_per_second": 20 * 1024**2},
+    },
+)
+COURSES = {
+    "going": _day().status(slow_downs=(LAG,), tunables=TUNED),
+    "throttled": _day().status(slow_downs=(LAG,), throttle=LAGGING),
+    "paused": dataclasses.replace(_day().status(pause=PAUSE), state=MigrationState.PAUSED),
+    "stopped_while_paused": _day().status(ended=True, pause=PAUSE, slow_downs=(LAG,)),
+    "single": Course("cas").session().work(600, 40).status(),
+    "begun": Course("cas", "b").session().pass_time(0.2).status(),
+}

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from daemon.rendering_view import PARK, cause_words, view
+from daemon.causes import cause_words
+from daemon.rendering_view import PARK, view
 from journal.control_status import SlowDown
 from journal.entries import SourceCounts
 from journal.status import MigrationState, NoteStatus
@@ -70,7 +71,7 @@ def test_the_throttle_and_the_pause_in_force_are_told_and_the_pause_wins():
     assert (held.throttle.words, held.throttle.detail, held.standing) == (
         "replica lag",
         "12.4 s, limit 10 s",
-        "held: replica lag",
+        "held by replica lag",
     )
     paused = seen(dataclasses.replace(base, state=MigrationState.PAUSED, throttle=LAG, pause=PAUSE))
     assert paused.pause is not None
