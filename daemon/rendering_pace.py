@@ -74,11 +74,11 @@ def speeds(status: MigrationStatus, *, now_us: int) -> tuple[dict[str, Speed], S
     wholes = {source.name: _whole(status, source) for source in status.sources}
     amounts = {source.name: amounts_of(source) for source in status.sources}
     by_name = {name: _speed(laps[name], wholes[name], amounts[name], now_us, alive=alive) for name in amounts}
+    if not by_name:
+        return {}, Speed()
     everything = sum(amounts.values(), NOTHING)
-    whole = _together([one] for one in wholes.values())
-    return by_name, _speed(
-        _together(laps.values()), whole[0] if whole else None, everything, now_us, alive=alive
-    )
+    (whole,) = _together([one] for one in wholes.values())
+    return by_name, _speed(_together(laps.values()), whole, everything, now_us, alive=alive)
 
 
 def amounts_of(source: SourceStatus) -> Amounts:
@@ -165,7 +165,7 @@ def _together(every: Iterable[Sequence[_Lap]]) -> list[_Lap]:
     return list(found.values())
 
 
-def _speed(laps: Sequence[_Lap], whole: _Lap | None, amounts: Amounts, now_us: int, *, alive: bool) -> Speed:
+def _speed(laps: Sequence[_Lap], whole: _Lap, amounts: Amounts, now_us: int, *, alive: bool) -> Speed:
     if not alive:
         done = amounts.plan_complete and amounts.settled_rows + amounts.left_out_rows >= amounts.planned_rows
         return Speed(eta_seconds=0.0 if done else None)
@@ -191,11 +191,11 @@ def _rates(laps: Sequence[_Lap], now_us: int, window_seconds: float) -> tuple[fl
     return max(0, rows) / seconds, max(0, size) / seconds
 
 
-def _eta(laps: Sequence[_Lap], whole: _Lap | None, amounts: Amounts) -> float | None:
+def _eta(laps: Sequence[_Lap], whole: _Lap, amounts: Amounts) -> float | None:
     """Return the seconds of copying that are left, by the newest laps, else by the average of all sessions."""
     if not amounts.plan_complete:
         return None
-    for evidence in (laps, [whole] if whole else []):
+    for evidence in (laps, [whole]):
         seconds = sum(lap.copying_seconds for lap in evidence)
         rows = sum(lap.rows for lap in evidence)
         size = sum(lap.settled_bytes for lap in evidence)

@@ -58,9 +58,9 @@ class Course:
         """Return the status at NOW_US, where the course has come to."""
         shift = NOW_US - self.at_us
         shown = [dataclasses.replace(one, ts_us=one.ts_us + shift) for one in self.samples]
-        began = SessionStatus(
-            2, self.began_us + shift, {"pid": 4712, "host": "db1"}, NOW_US if ended else None, "drained", 143
-        )
+        began = SessionStatus(2, self.began_us + shift, {"pid": 4712, "host": "db1"})
+        if ended:
+            began = dataclasses.replace(began, ended_us=NOW_US, reason="drained", exit_code=143)
         sources = [
             source(
                 name,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 from daemon.causes import cause_words
+from daemon.rendering_pace import Speed
 from daemon.rendering_view import PARK, view
 from journal.control_status import SlowDown
 from journal.entries import SourceCounts
@@ -35,6 +36,7 @@ def test_every_source_has_a_line_and_the_total_sums_them():
 def test_a_migration_without_sources_has_an_empty_total():
     found = seen(ALL["fresh"])
     assert (found.sources, found.total.permille, found.total.finished) == ((), 0, False)
+    assert found.total.speed == Speed()
 
 
 def test_a_share_is_rounded_down_so_that_all_means_all():
