@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from daemon.commands.options import config_option, find_journal, journal_option, now_us, row_key
+from daemon.commands.past import past_status
 from daemon.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,20 +21,27 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pr
 @click.command()
 @config_option
 @journal_option
+@click.option(
+    "--as-of",
+    metavar="TIME",
+    help='Tell how it was at a time with its zone, or "2h" ago, from the log alone.',
+)
 @_json
-def status(config_path: Path | None, journal_path: Path | None, *, as_json: bool) -> None:
+def status(config_path: Path | None, journal_path: Path | None, *, as_of: str | None, as_json: bool) -> None:
     """Tell how far the migration is, and why it is not further."""
     path = find_journal(config_path, journal_path)
     from daemon.rendering import status_json, status_text
     from journal.reader import Reader
 
     now = now_us()
+    moment = now if as_of is None else _moment("--as-of", as_of)
     with Reader.open(path) as reader:
-        found = reader.status(now_us=now)
+        found = reader.status(now_us=now) if as_of is None else past_status(reader, moment, now_us=now)
     if as_json:
-        click.echo(json.dumps(status_json(found, now_us=now), indent=2))
-    else:
-        click.echo(status_text(found, now_us=now, width=shutil.get_terminal_size().columns))
+        click.echo(json.dumps(status_json(found, now_us=moment, past=as_of is not None), indent=2))
+        return
+    width = shutil.get_terminal_size().columns
+    click.echo(status_text(found, now_us=moment, width=width, past=as_of is not None))
 
 
 @click.command()
@@ -90,7 +98,7 @@ def events(
 ) -> None:
     """Print the journal's events, oldest first, one a line."""
     path = find_journal(config_path, journal_path)
-    since_us = None if since is None else _moment(since)
+    since_us = None if since is None else _moment("--since", since)
     from daemon.rendering import event_json, event_line
     from journal.reader import Reader
 
@@ -118,8 +126,8 @@ def _refuse_unknown_kinds(kinds: tuple[str, ...]) -> None:
         raise ConfigError([f'--kind: found "{kind}"; expected one of {", ".join(known)}' for kind in unknown])
 
 
-def _moment(text: str) -> int:
-    """Return the moment of --since in microseconds since 1970-01-01 UTC."""
+def _moment(option: str, text: str) -> int:
+    """Return the moment that an option names, in microseconds since 1970-01-01 UTC."""
     from daemon.settings_values import duration_seconds, timestamp_us
 
     for read in (timestamp_us, lambda value: now_us() - round(duration_seconds(value) * 1_000_000)):
@@ -127,7 +135,9 @@ def _moment(text: str) -> int:
             return read(text)
         except ValueError:
             continue
-    raise ConfigError([f'--since: found "{text}"; expected a time with its zone, or a duration such as "2h"'])
+    raise ConfigError(
+        [f'{option}: found "{text}"; expected a time with its zone, or a duration such as "2h"']
+    )
 
 
 COMMANDS = (status, explain, events)

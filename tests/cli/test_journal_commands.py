@@ -147,7 +147,7 @@ def test_status_tells_what_is_parked(invoke: Invoke, path: Path) -> None:
 
 def test_status_as_json_carries_its_schema_version(invoke: Invoke, path: Path) -> None:
     found = json.loads(invoke("status", "--json", "--journal", path).stdout)
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     assert found["migration"] == "blobs"
 
 
