@@ -12,7 +12,7 @@ from daemon.budget import Silence
 from daemon.errors import ExitCode
 from daemon.halting import MigrationHalted, halted
 from daemon.log_events import LogEvent, log_event
-from daemon.retrying import RETRIED, Disposition, Failure, FailureClass, decide
+from daemon.retrying import RETRIED, Disposition, Failure, FailureClass, backoff, decide
 
 T = TypeVar("T")
 
@@ -27,6 +27,7 @@ async def first_contact(
     max_attempts: int,
     give_up_after: float,
     random: Random,
+    patient: bool = False,
     refresh: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
     """Return what `attempt` returns, tried again as the retry policy says.
@@ -37,6 +38,7 @@ async def first_contact(
         max_attempts: answered attempts, at most.
         give_up_after: seconds for which pleas to slow down are heeded.
         random: source of jitter.
+        patient: silence is borne as long as pleas are.
         refresh: fetches credentials anew, once, after a refusal; None where there is nothing to refresh.
 
     Raises:
@@ -60,7 +62,7 @@ async def first_contact(
                 max_attempts=max_attempts,
                 silent_seconds=0.0 if failure.counted else silence.unanswered(trio.current_time()),
                 # A plea to slow down is an answer, and may be waited out.
-                give_up_after=give_up_after if failure.answered else SILENCE_SECONDS_MAX,
+                give_up_after=give_up_after if failure.answered or patient else SILENCE_SECONDS_MAX,
                 jitter=random.random(),
                 refreshed=refreshed,
             )
@@ -73,16 +75,7 @@ async def first_contact(
                     ExitCode.UNREACHABLE if failure.kind in RETRIED else ExitCode.FAILED,
                     keys=failure.keys,
                 ) from failure
-            log_event(
-                LogEvent.CONTACT_FAILED,
-                f"{subject}: attempt {failures} failed: {failure.message}",
-                keys=failure.keys,
-                subject=subject,
-                failures=failures,
-                failure=failure.kind.value,
-                http_status=failure.http_status,
-                request_id=failure.request_id,
-            )
+            _tell(subject, failures, failure)
             if refresh is not None and failure.kind in {
                 FailureClass.FORBIDDEN,
                 FailureClass.EXPIRED_CREDENTIALS,
@@ -90,3 +83,37 @@ async def first_contact(
                 await refresh()
                 refreshed = True
             await trio.sleep(decision.delay)
+
+
+async def outlasting(
+    subject: str, attempt: Callable[[], Awaitable[T]], *, silence_seconds: float, random: Random
+) -> T:
+    """Return what `attempt` returns, tried again until it has failed for `silence_seconds`.
+
+    Raises:
+        Failure: of the attempt that was the last.
+    """
+    silence = Silence()
+    failures = 0
+    while True:
+        try:
+            return await attempt()
+        except Failure as failure:
+            if silence.unanswered(trio.current_time()) >= silence_seconds:
+                raise
+            failures += 1
+            _tell(subject, failures, failure)
+            await trio.sleep(backoff(failures, random.random()))
+
+
+def _tell(subject: str, failures: int, failure: Failure) -> None:
+    log_event(
+        LogEvent.CONTACT_FAILED,
+        f"{subject}: attempt {failures} failed: {failure.message}",
+        keys=failure.keys,
+        subject=subject,
+        failures=failures,
+        failure=failure.kind.value,
+        http_status=failure.http_status,
+        request_id=failure.request_id,
+    )

@@ -32,7 +32,7 @@ class LogEvent(Enum):
     CLOSING_WAITS = (logging.INFO, "closing waits for late transactions, and for which")
     SOURCE_CLOSED = (logging.INFO, "planning of a source is complete, and why that is proven or not")
     NOT_ATOMIC = (logging.WARNING, "conditional PUTs can't be relied on in a bucket")
-    CONTACT_FAILED = (logging.WARNING, "a first attempt to reach a bucket failed; tried again")
+    CONTACT_FAILED = (logging.WARNING, "a first attempt to reach PostgreSQL or a bucket failed; tried again")
     THROTTLE_BEGAN = (logging.INFO, "something else than work takes the time, and what")
     THROTTLE_ENDED = (logging.INFO, "it does no more")
     FETCH_FAILED = (logging.WARNING, "reading rows by key failed; tried again, or in smaller batches")
@@ -52,6 +52,7 @@ class LogEvent(Enum):
     END_UNRECORDED = (logging.WARNING, "the journal could not take how the session ended")
     FAILED = (logging.ERROR, "an error that ended the command, with its hint")
     REPEATED = (logging.WARNING, "how many lines of one kind were left out, since too many came")
+    UNHEARD = (logging.WARNING, "the service manager does not take what we tell it")
     LIBRARY = (logging.WARNING, "a warning of a library")
     ENDED = (logging.INFO, "always the last line: outcome, counts, bytes, duration, exit code")
 

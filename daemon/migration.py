@@ -122,6 +122,7 @@ async def probe_buckets(config: Config, target: TargetEnd, runtime: Runtime) -> 
                 max_attempts=config.upload.max_attempts,
                 give_up_after=config.upload.give_up_after,
                 random=runtime.random,
+                patient=runtime.patient,
                 refresh=target.refresh_credentials,
             )
     return findings

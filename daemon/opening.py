@@ -69,6 +69,7 @@ async def open_migration(
             migration=config.migration.name,
             give_up_after=config.upload.give_up_after,
             random=runtime.random,
+            patient=runtime.patient,
         ) as source:
             surveyed = await survey(config, source, None, runtime, allow_seqscan=allow_seqscan)
             if journal is not None:

@@ -20,16 +20,19 @@ from daemon.ending import Ending
 from daemon.endpoints import open_bucket
 from daemon.errors import ExitCode
 from daemon.estimating import Estimate, total
+from daemon.heartbeat import Heartbeat, beating
 from daemon.layouts import layout_of
 from daemon.log_events import LogEvent, log_event
 from daemon.migration import Ended, Migration, interrupted, scan_limits, survey
 from daemon.monitoring import Monitor, monitored
+from daemon.notify import Notifier
 from daemon.opening import controls_of, open_existing, open_migration
 from daemon.operators import operator
 from daemon.recorder import Recorder
 from daemon.rendering_estimate import estimate_text
+from daemon.rendering_service import LOOKING, VERIFYING
 from daemon.rendering_verification import verification_text, verification_word
-from daemon.runtime import Runtime
+from daemon.runtime import JournalThread, Runtime
 from daemon.session import in_session
 from daemon.signals import under_signals
 from daemon.source import open_source
@@ -43,9 +46,13 @@ async def run(config: Config, options: RunOptions, ending: Ending) -> ExitCode:
     Raises:
         BackfillError, JournalError: what ended the session, recorded as such; several as a group.
     """
-    runtime = Runtime()
-    async with monitored(config, runtime) as monitor:
-        work = functools.partial(_run, config, options, runtime, monitor, ending)
+    notifier = Notifier.from_environment(os.environ, pid=os.getpid())
+    thread = JournalThread()
+    runtime = Runtime(journal_runner=thread, patient=notifier.listening)
+    async with monitored(config, runtime) as monitor, beating(notifier, thread.labour) as heartbeat:
+        monitor.heartbeat = heartbeat
+        notifier.status(LOOKING)
+        work = functools.partial(_run, config, options, runtime, monitor, heartbeat, ending)
         return await _stoppable(
             work,
             ending,
@@ -59,6 +66,7 @@ async def _run(
     options: RunOptions,
     runtime: Runtime,
     monitor: Monitor,
+    heartbeat: Heartbeat,
     ending: Ending,
     drain: Drain,
     starting: Governed,
@@ -87,19 +95,22 @@ async def _run(
         monitor.watch(migration.controls, bucket)
         # From here on the migration itself says what a request to stop leaves time for.
         starting.hand_over()
+        heartbeat.started()
         work = functools.partial(migration.run, bucket)
-        ended = await in_session(config, opened, migration, work, drain, ending)
-        if options.verify and ended.exit_code is ExitCode.DONE:
-            codes: list[ExitCode] = []
-            with drain.governs(grace=0):
-                codes.append(
-                    await _verified(config, opened.recorder, bucket, runtime, ending, no_extra=False)
-                )
-            if not codes:
-                ending.outcome = f"{ended.reason}, but verifying it was stopped on {drain.cause}"
-                return interrupted(drain)
-            return codes[0]
-        return ended.exit_code
+        with heartbeat.through(lambda: opened.recorder.call(lambda _journal, _now: None)):
+            ended = await in_session(config, opened, migration, work, drain, ending, heartbeat.notifier)
+            if options.verify and ended.exit_code is ExitCode.DONE:
+                codes: list[ExitCode] = []
+                heartbeat.notifier.status(VERIFYING)
+                with drain.governs(grace=0):
+                    codes.append(
+                        await _verified(config, opened.recorder, bucket, runtime, ending, no_extra=False)
+                    )
+                if not codes:
+                    ending.outcome = f"{ended.reason}, but verifying it was stopped on {drain.cause}"
+                    return interrupted(drain)
+                return codes[0]
+            return ended.exit_code
 
 
 async def plan(config: Config, options: PlanOptions, ending: Ending) -> ExitCode:
@@ -139,7 +150,7 @@ async def _plan(
                 await migration.reconcile(who=operator())
             return await migration.planned()
 
-        return (await in_session(config, opened, migration, work, drain, ending)).exit_code
+        return (await in_session(config, opened, migration, work, drain, ending, Notifier())).exit_code
 
 
 async def _dry_run(

@@ -20,14 +20,22 @@ from daemon.findings import exit_code_of, gravest
 from daemon.log_events import LogEvent, log_event
 from daemon.log_lines import Style
 from daemon.migration import Ended, Migration
+from daemon.notify import Notifier
 from daemon.opening import Opened, begin_session
 from daemon.progress import report
 from daemon.recorder import Recorder
 from daemon.rendering_progress import Progress, SourceProgress
+from daemon.rendering_service import service_line
+from daemon.rendering_view import view
 from daemon.runtime import wall_clock_us
 from journal.errors import JournalError
 from journal.events import Kind
 from journal.reader import Reader
+
+STOP_SECONDS = 60.0
+"""How long a stop may take beyond `upload.drain_deadline` before the service manager ends it."""
+TELL_SECONDS = 5.0
+"""Between two lines for the service manager: fresh enough for whoever reads it, too rare to cost anything."""
 
 
 async def in_session(
@@ -37,6 +45,7 @@ async def in_session(
     work: Callable[[], Awaitable[Ended]],
     drain: Drain,
     ending: Ending,
+    notifier: Notifier,
 ) -> Ended:
     """Run `work` as a session of the journal; every way it can end is recorded, but a death.
 
@@ -65,6 +74,8 @@ async def in_session(
             nursery.start_soon(accounting.run)
             nursery.start_soon(guard_disk, directory, reserve, migration.controls)
             nursery.start_soon(_show, config, recorder, migration, drain, ending)
+            nursery.start_soon(_tell, notifier, recorder)
+            nursery.start_soon(_announce_stop, notifier, drain, config.upload.drain_deadline)
             results.append(await work())
             nursery.cancel_scope.cancel()
     except* (BackfillError, JournalError) as group:
@@ -84,6 +95,13 @@ async def _record_stop(recorder: Recorder, drain: Drain) -> None:
     # The work may end at once on the same request; that must not keep it off the record.
     with trio.CancelScope(shield=True):
         await recorder.note(Kind.DRAIN_REQUESTED, {"cause": drain.cause})
+
+
+async def _announce_stop(notifier: Notifier, drain: Drain, deadline: float) -> None:
+    await drain.requested.wait()
+    notifier.stopping()
+    # What comes after the deadline (the rest given back, connections and journal closed) is quick.
+    notifier.extend(deadline + STOP_SECONDS)
 
 
 async def _record_halt(
@@ -139,6 +157,18 @@ async def _show(
             stream=sys.stderr,
             bars=ending.log.style is not Style.JSON,
         )
+
+
+async def _tell(notifier: Notifier, recorder: Recorder) -> None:
+    """Keep the service manager's line about us up to date."""
+    if not notifier.listening:
+        return
+    with Reader.open(recorder.journal.path) as reader:
+        while True:
+            now_us = wall_clock_us()
+            status = await trio.to_thread.run_sync(functools.partial(reader.status, now_us=now_us))
+            notifier.status(service_line(view(status, now_us=now_us)))
+            await trio.sleep(TELL_SECONDS)
 
 
 async def _snapshot(reader: Reader, migration: Migration, drain: Drain) -> Progress:

@@ -25,6 +25,7 @@ from daemon import catalogue
 from daemon.catalogue import FirstServer
 from daemon.config import ThrottleConfig
 from daemon.conninfo import ConnectionTarget, connection_target
+from daemon.contact import outlasting
 from daemon.errors import ConfigError, UnreachableError
 from daemon.pooling import loses_settings
 from daemon.reading import PostgresSource
@@ -81,16 +82,17 @@ async def open_source(
     give_up_after: float,
     random: Random,
     throttle: ThrottleConfig = UNTHROTTLED,
+    patient: bool = False,
 ) -> AsyncIterator[PostgresSource]:
     """Connect once, to see that it works, and yield the source; at most `postgres.connections` at a time.
 
     Args:
         postgres: how to connect; PG*, ~/.pgpass and service files add what its DSN leaves out.
         migration: shown in the server's pg_stat_activity, as application_name.
-        give_up_after: seconds that planning reads wait out a lost server. The first connection waits for
-            nothing, and a fetch leaves that to its caller.
+        give_up_after: seconds that planning reads wait out a lost server. A fetch leaves that to its caller.
         random: source of backoff jitter.
         throttle: which readings will be asked for; if any are, one of the connections is theirs.
+        patient: the first connection waits as long as planning reads do; else for nothing.
 
     Raises:
         ConfigError: the DSN or a variable is malformed or can't be honoured.
@@ -117,7 +119,8 @@ async def open_source(
         measuring = session({}, throttle.reading_timeout)
         fetching = [session(FETCH_SETTINGS) for _ in range(throttle.fetch_connections(postgres.connections))]
         try:
-            utf8 = await _first_contact(planning, fetching[0], target)
+            silence_seconds = give_up_after if patient else 0.0
+            utf8 = await _first_contact(planning, fetching[0], silence_seconds, random)
             yield PostgresSource(
                 planning,
                 fetching,
@@ -358,18 +361,23 @@ async def _close(sessions: Sequence[Session]) -> None:
             session.drop()
 
 
-async def _first_contact(first: Session, second: Session, target: ConnectionTarget) -> bool:
+async def _first_contact(first: Session, second: Session, silence_seconds: float, random: Random) -> bool:
     """Connect once, refuse a pooler in transaction mode, and say whether the database's encoding is UTF8.
 
     A pooler shows in the process id of the handshake, which it makes up.
     """
-    try:
+
+    async def contact() -> bool:
         encoding = await first.value("SELECT current_setting('server_encoding')", operation="CONNECT")
         if first.backend_pid != first.handshake_pid and await loses_settings(first, second):
-            raise pooled(target.where)
+            raise pooled(first.where)
+        return bool(encoding == "UTF8")
+
+    subject = f"PostgreSQL at {first.where}"
+    try:
+        return await outlasting(subject, contact, silence_seconds=silence_seconds, random=random)
     except Failure as failure:
         raise UnreachableError(
             failure.message,
             "check host and port in postgres.dsn, and that the server runs and accepts connections",
         ) from failure
-    return bool(encoding == "UTF8")

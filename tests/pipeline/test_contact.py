@@ -7,7 +7,7 @@ import random
 import pytest
 import trio
 
-from daemon.contact import SILENCE_SECONDS_MAX, first_contact
+from daemon.contact import SILENCE_SECONDS_MAX, first_contact, outlasting
 from daemon.errors import ExitCode
 from daemon.halting import MigrationHalted
 from daemon.retrying import Failure, FailureClass
@@ -63,3 +63,34 @@ async def test_a_plea_to_slow_down_is_heeded_for_longer_than_silence(autojump_cl
     with pytest.raises(MigrationHalted):
         await contact(failing(*[Failure(FailureClass.THROTTLED, "PUT", "503")] * 1000))
     assert trio.current_time() >= 60.0
+
+
+async def test_under_a_service_manager_silence_is_borne_as_long_as_in_mid_run(autojump_clock):
+    silent = Failure(FailureClass.CONNECTION, "PUT", "refused", answered=False)
+    with pytest.raises(MigrationHalted) as halt:
+        await contact(failing(*[silent] * 1000), patient=True)
+    assert halt.value.exit_code is ExitCode.UNREACHABLE
+    assert trio.current_time() >= 60.0
+
+
+async def outlast(attempt, silence_seconds):
+    return await outlasting("b", attempt, silence_seconds=silence_seconds, random=random.Random(1))
+
+
+LOST = Failure(FailureClass.CONNECTION, "CONNECT", "refused", answered=False)
+
+
+async def test_an_end_that_comes_back_in_time_is_outlasted(autojump_clock):
+    assert await outlast(failing(*[LOST] * 5), 60.0) == "there"
+
+
+async def test_an_end_that_stays_away_is_outlasted_for_so_long_only(autojump_clock):
+    with pytest.raises(Failure):
+        await outlast(failing(*[LOST] * 1000), 60.0)
+    assert 60.0 <= trio.current_time() < 90.0
+
+
+async def test_without_patience_there_is_one_attempt(autojump_clock):
+    with pytest.raises(Failure):
+        await outlast(failing(LOST), 0.0)
+    assert trio.current_time() == 0.0

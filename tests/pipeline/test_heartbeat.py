@@ -1,0 +1,155 @@
+"""The heartbeat: what lets it beat, and what stops it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from daemon.heartbeat import EXTENSION_SECONDS, INTERVAL_SECONDS_MAX, Heartbeat
+from daemon.notify import Notifier
+from daemon.runtime import JournalThread
+
+WATCHDOG_SECONDS = 30.0
+EXTENDED = f"EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1e6:.0f}"
+
+
+@pytest.fixture
+def manager(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as bound:
+        bound.bind(str(tmp_path / "notify"))
+        yield bound
+
+
+def heard(manager):
+    messages = []
+    while True:
+        try:
+            messages.append(manager.recv(4096).decode())
+        except BlockingIOError:
+            return messages
+
+
+def heartbeat(manager, *, labour=lambda: None, watchdog_seconds=WATCHDOG_SECONDS):
+    notifier = Notifier(manager.getsockname(), watchdog_seconds=watchdog_seconds)
+    return Heartbeat(notifier, labour=labour, clock=trio.current_time)
+
+
+async def for_seconds(beating, seconds):
+    with trio.move_on_after(seconds):
+        await beating.run()
+
+
+async def test_it_beats_at_least_twice_as_often_as_the_watchdog_wants(autojump_clock, manager):
+    beating = heartbeat(manager)
+    assert beating.interval_seconds <= WATCHDOG_SECONDS / 2
+    beating.started()
+    await for_seconds(beating, WATCHDOG_SECONDS + 1)
+    assert heard(manager) == ["READY=1", *["WATCHDOG=1"] * 4]
+
+
+async def test_without_a_watchdog_its_age_still_tells(autojump_clock, manager):
+    beating = heartbeat(manager, watchdog_seconds=None)
+    await for_seconds(beating, 100.0)
+    assert beating.age_seconds <= INTERVAL_SECONDS_MAX
+    await trio.sleep(50.0)
+    assert beating.age_seconds >= 50.0
+
+
+async def test_before_the_start_is_over_it_extends_it(autojump_clock, manager):
+    await for_seconds(heartbeat(manager), 1.0)
+    assert heard(manager) == [EXTENDED]
+
+
+async def test_a_passage_that_is_stuck_stops_it(autojump_clock, manager):
+    beating = heartbeat(manager)
+    with beating.through(trio.sleep_forever):
+        await for_seconds(beating, 1000.0)
+    assert heard(manager) == []
+    assert beating.age_seconds == 1000.0
+
+
+async def test_a_journal_call_that_gets_on_keeps_it_alive(autojump_clock, manager):
+    beating = heartbeat(manager, labour=trio.current_time)
+    with beating.through(trio.sleep_forever):
+        await for_seconds(beating, 100.0)
+    assert beating.age_seconds <= beating.interval_seconds
+
+
+@pytest.mark.parametrize("labour", [lambda: 17, lambda: None], ids=["stands still", "none"])
+async def test_a_journal_call_that_hangs_does_not(labour, autojump_clock, manager):
+    beating = heartbeat(manager, labour=labour)
+    with beating.through(trio.sleep_forever):
+        await for_seconds(beating, 100.0)
+    assert beating.age_seconds == 100.0
+
+
+async def test_once_the_passage_is_free_again_it_goes_on(autojump_clock, manager):
+    beating = heartbeat(manager)
+    stuck = trio.Lock()
+    await stuck.acquire()
+
+    async def passage():
+        async with stuck:
+            pass
+
+    async with trio.open_nursery() as nursery:
+        with beating.through(passage):
+            nursery.start_soon(beating.run)
+            await trio.sleep(500.0)
+            assert beating.age_seconds == 500.0
+            stuck.release()
+            await wait_all_tasks_blocked()
+            assert beating.age_seconds == 0.0
+            nursery.cancel_scope.cancel()
+
+
+async def test_after_the_block_it_passes_the_loop_alone(autojump_clock, manager):
+    beating = heartbeat(manager)
+    with beating.through(trio.sleep_forever):
+        pass
+    await for_seconds(beating, 100.0)
+    assert beating.age_seconds <= beating.interval_seconds
+
+
+async def test_the_journals_thread_shows_the_labour_of_a_call_that_works():
+    thread = JournalThread()
+    enough = threading.Event()
+
+    def work():
+        while not enough.is_set():
+            pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(thread, work)
+        with trio.fail_after(30):
+            while thread.labour() is None:
+                await trio.lowlevel.checkpoint()
+            before = thread.labour()
+            while thread.labour() == before:
+                await trio.lowlevel.checkpoint()
+        enough.set()
+    assert thread.labour() is None
+
+
+async def test_the_journals_thread_shows_none_while_a_call_is_blocked():
+    thread = JournalThread()
+    blocked, enough = threading.Event(), threading.Event()
+
+    def wait():
+        blocked.set()
+        enough.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(thread, wait)
+        await trio.to_thread.run_sync(blocked.wait)
+        before = thread.labour()
+        # The kernel counts in ticks of 10 ms: many of them pass here, for this thread.
+        busy_until = trio.current_time() + 0.1
+        while trio.current_time() < busy_until:
+            await trio.lowlevel.checkpoint()
+        assert thread.labour() == before
+        enough.set()
