@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from daemon.errors import ConfigError
+from daemon.passfile import granted_copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,6 +90,9 @@ def connection_target(dsn: str, env: Mapping[str, str], home: Path) -> Connectio
         path = parameters.get(name, env.get(variable))
         if path and path != "system" and not Path(path).is_file():
             problems.append(f"postgres: {name} (or {variable}) names {path}, which is not a file")
+    granted = granted_copy(parameters.get("passfile") or env.get("PGPASSFILE", ""), env)
+    if granted:
+        parameters["passfile"] = granted
     timeout = _timeout(parameters.pop("connect_timeout", env.get("PGCONNECT_TIMEOUT", "")), problems)
     own_name = parameters.pop("application_name", env.get("PGAPPNAME"))
     fallback_name = parameters.pop("fallback_application_name", None)

@@ -89,7 +89,8 @@ def refused_connection(error: Exception, where: str) -> BackfillError | None:
     if code is not None and (meaning_of(code) is Meaning.REFUSED or code == "08P01"):
         return RefusedError(
             f"{subject}: refused: {_first_line(error)}",
-            "check user, password and database in postgres.dsn, PGPASSWORD or ~/.pgpass, and the server's pg_hba.conf",
+            "check user, password and database in postgres.dsn, PGPASSWORD or ~/.pgpass (PGPASSFILE), and the server's"
+            " pg_hba.conf",
         )
     if isinstance(error, ValueError):
         return ConfigError(

@@ -72,6 +72,25 @@ async def test_the_password_file_is_read_as_psql_does(postgres_server, monkeypat
         assert await source.server()
 
 
+@pytest.mark.parametrize("granted", [True, False], ids=["credential", "elsewhere"])
+async def test_the_groups_bit_is_no_leak_where_systemd_put_the_password_file(
+    granted, postgres_server, monkeypatch, tmp_path
+):
+    passfile = tmp_path / "pgpass"
+    passfile.write_text(f"*:*:*:*:{postgres_server.password}\n")
+    passfile.chmod(0o440)
+    monkeypatch.setenv("PGPASSFILE", str(passfile))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path if granted else tmp_path / "other"))
+    opening = Opening(f"postgresql://postgres@127.0.0.1:{postgres_server.port}/postgres")
+    if granted:
+        async with opening() as source:
+            assert await source.server()
+    else:
+        with pytest.warns(UserWarning, match="group or world access"), pytest.raises(RefusedError):
+            async with opening():
+                pass
+
+
 async def test_a_service_file_is_read_as_psql_does(postgres_server, monkeypatch, tmp_path):
     services = tmp_path / "services"
     services.write_text(
