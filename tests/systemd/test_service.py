@@ -1,0 +1,165 @@
+"""The unit under a real systemd, against real servers: what README says of it, as it says it."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from daemon.errors import ExitCode
+from tests.faults.waiting import eventually
+from tests.systemd.conftest import MakeInstance, Servers
+from tests.systemd.instances import installation
+from tests.systemd.machine import Machine
+
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("systemd")]
+
+
+def test_readmes_commands_end_with_a_verified_bucket(make_instance: MakeInstance, machine: Machine) -> None:
+    blobs = make_instance("blobs")
+    machine.must("sh", "-ec", installation()[-1])
+    blobs.until_done()
+    blobs.verify()
+
+
+def test_a_killed_daemon_is_started_again_and_resumes(make_instance: MakeInstance) -> None:
+    killed = make_instance("killed")
+    killed.adjust("RestartSec=100ms")
+    killed.hold()
+    killed.systemctl("start")
+    killed.until_held()
+    killed.machine.signal(int(killed.show("MainPID")), signal.SIGKILL)
+    killed.until("NRestarts", "1")
+    killed.world.proxy.release()
+    killed.until_done()
+    assert killed.events("keys_recovered") == 1
+
+
+def test_a_frozen_daemon_is_ended_by_the_watchdog_and_started_again(make_instance: MakeInstance) -> None:
+    frozen = make_instance("frozen")
+    frozen.adjust("RestartSec=100ms", "WatchdogSec=2s")
+    frozen.hold()
+    frozen.systemctl("start")
+    frozen.until_held()
+    frozen.machine.signal(int(frozen.show("MainPID")), signal.SIGSTOP)
+    frozen.until("NRestarts", "1")
+    frozen.world.proxy.release()
+    frozen.until_done()
+    assert "Watchdog timeout" in frozen.log()
+
+
+def test_a_daemon_that_waits_for_answers_outlives_its_watchdog(make_instance: MakeInstance) -> None:
+    waiting = make_instance("waiting")
+    waiting.adjust("WatchdogSec=1s")
+    waiting.hold()
+    waiting.systemctl("start")
+    waiting.until_held()
+    fed = {waiting.show("WatchdogTimestampMonotonic")}
+    eventually(lambda: fed.add(waiting.show("WatchdogTimestampMonotonic")) or len(fed) > 8, "eight beats")
+    assert waiting.show("NRestarts") == "0"
+    waiting.world.proxy.release()
+    waiting.until_done()
+
+
+def test_stopped_in_the_middle_it_goes_on_when_started_again(make_instance: MakeInstance) -> None:
+    stopped = make_instance("stopped")
+    stopped.hold()
+    stopped.systemctl("start")
+    stopped.until_held()
+    stopped.machine.must("systemctl", "stop", "--no-block", stopped.unit)
+    stopped.until("ActiveState", "deactivating")
+    stopped.world.proxy.release()
+    stopped.until("ActiveState", "inactive")
+    assert stopped.last_line().endswith(f"exit code {int(ExitCode.TERMINATED)}")
+    assert "Failed" not in stopped.log()
+    assert stopped.events("drain_requested") == 1
+    stopped.systemctl("start")
+    stopped.until_done()
+
+
+def test_a_second_instance_is_stopped_without_the_first_one_noticing(make_instance: MakeInstance) -> None:
+    first, second = make_instance("first"), make_instance("second")
+    first.hold()
+    for one in (first, second):
+        one.systemctl("start")
+    eventually(
+        lambda: all(
+            any(key.startswith(one.world.prefix) for key in first.world.proxy.waiting())
+            for one in (first, second)
+        ),
+        "both upload",
+    )
+    second.machine.must("systemctl", "stop", "--no-block", second.unit)
+    second.until("ActiveState", "deactivating")
+    first.world.proxy.release()
+    first.until_done()
+    assert first.events("session_started") == 1
+    second.until("ActiveState", "inactive")
+    assert first.events("drain_requested") == 0
+
+
+def test_systemctl_shows_how_far_it_is(make_instance: MakeInstance) -> None:
+    shown = make_instance("shown")
+    shown.hold()
+    shown.systemctl("start")
+    eventually(
+        lambda: shown.show("StatusText").startswith("rows_shown 0.0 % · "),
+        f"a line: {shown.show('StatusText')}",
+    )
+
+
+def test_an_error_in_the_configuration_is_not_tried_again(make_instance: MakeInstance) -> None:
+    wrong = make_instance("wrong")
+    wrong.adjust("RestartSec=100ms")
+    wrong.write("/etc/backfill/wrong.toml", "[migration]\nnam = 1\n", mode="0640")
+    assert wrong.machine.run("systemctl", "start", wrong.unit).returncode != 0
+    assert wrong.show("ActiveState") == "failed"
+    assert (wrong.show("ExecMainStatus"), wrong.show("NRestarts")) == ("2", "0")
+
+
+def test_an_end_out_of_reach_is_tried_again_for_ever(make_instance: MakeInstance, servers: Servers) -> None:
+    away = make_instance("away")
+    away.world.s3["io_timeout"] = away.world.upload["give_up_after"] = "1s"
+    away.configure()
+    away.adjust("RestartSec=100ms")
+    servers.postgres.stop()
+    try:
+        away.machine.must("systemctl", "start", "--no-block", away.unit)
+        away.until("NRestarts", "2")
+        assert "status=5" in away.log()
+    finally:
+        servers.postgres.start()
+    away.until_done()
+
+
+def test_it_waits_for_an_end_that_is_out_of_reach_longer_than_a_start_may_take(
+    make_instance: MakeInstance, servers: Servers
+) -> None:
+    patient = make_instance("patient")
+    patient.adjust("TimeoutStartSec=3s")
+    servers.postgres.stop()
+    try:
+        patient.machine.must("systemctl", "start", "--no-block", patient.unit)
+        eventually(lambda: "attempt 7 failed" in patient.log(), "it tries")
+        assert patient.show("ActiveState") == "activating"
+        assert patient.show("NRestarts") == "0"
+    finally:
+        servers.postgres.start()
+    patient.until_done()
+
+
+def test_without_a_password_file_it_starts_and_says_what_postgres_refuses(
+    make_instance: MakeInstance,
+) -> None:
+    bare = make_instance("bare")
+    bare.machine.must("rm", "/etc/backfill/credentials/bare.pgpass")
+    assert bare.machine.run("systemctl", "start", bare.unit).returncode != 0
+    assert (bare.show("ActiveState"), bare.show("ExecMainStatus")) == ("failed", "6")
+    assert "PGPASSFILE" in bare.log()
+
+
+def test_root_asks_for_the_status_of_a_dead_daemon(make_instance: MakeInstance) -> None:
+    dead = make_instance("dead")
+    dead.systemctl("start")
+    dead.until_done()
+    assert dead.status()["state"] == "complete"
