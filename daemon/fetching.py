@@ -17,6 +17,7 @@ from daemon.drain import Drain
 from daemon.halting import halted
 from daemon.layouts import Layout
 from daemon.log_events import LogEvent, log_event
+from daemon.pacing import Pacer
 from daemon.retrying import Disposition, Failure, decide
 from daemon.rows import FetchedRow, Wanted
 from daemon.uploader import Destination
@@ -68,6 +69,7 @@ class Fetcher:
     Args:
         policy: how often and how long failures are borne.
         budget: bytes of values in memory, over all callers.
+        pacer: every fetch waits there for its turn.
         controls: a throttle in force lets no fetch begin.
         activity: told what is waited for.
         drain: once requested, nothing more is fetched.
@@ -80,6 +82,7 @@ class Fetcher:
         self,
         policy: FetchPolicy,
         budget: ByteBudget,
+        pacer: Pacer,
         controls: Controls,
         activity: Activity,
         drain: Drain,
@@ -90,6 +93,7 @@ class Fetcher:
     ) -> None:
         self._policy = policy
         self._budget = budget
+        self._pacer = pacer
         self._controls = controls
         self._activity = activity
         self._drain = drain
@@ -146,6 +150,7 @@ class Fetcher:
         wanted = [Wanted(row_key, size) for row_key, size in {key.row_key: key.size for key in keys}.items()]
         answers = failures = 0
         while True:
+            await self._pacer.admit(self._drain, rows=len(wanted), size=sum(one.reserved for one in wanted))
             await self._controls.wait_until_released(self._drain)
             if self._drain:
                 return None
@@ -198,13 +203,15 @@ class Fetcher:
                 return rows
 
 
-def split(keys: Sequence[ClaimedKey], *, bytes_max: int) -> list[Sequence[ClaimedKey]]:
-    """Cut a claim into fetches of at most FETCH_BATCH_KEYS_MAX keys and `bytes_max` bytes, one key at least."""
+def split(
+    keys: Sequence[ClaimedKey], *, bytes_max: int, keys_max: int = FETCH_BATCH_KEYS_MAX
+) -> list[Sequence[ClaimedKey]]:
+    """Cut a claim into fetches of at most `keys_max` keys and `bytes_max` bytes, one key at least."""
     batches: list[Sequence[ClaimedKey]] = []
     batch: list[ClaimedKey] = []
     size = 0
     for key in keys:
-        if batch and (len(batch) == FETCH_BATCH_KEYS_MAX or size + key.size > bytes_max):
+        if batch and (len(batch) == keys_max or size + key.size > bytes_max):
             batches.append(batch)
             batch, size = [], 0
         batch.append(key)

@@ -18,6 +18,7 @@ from daemon.fetching import CopySource
 from daemon.gating import GatedSource
 from daemon.layouts import layout_of
 from daemon.log_events import LogEvent, log_event
+from daemon.pacing import Pacer
 from daemon.pipeline import Limits, Pipeline
 from daemon.planner import Planner, PlanSettings
 from daemon.probing import ProbeFinding
@@ -168,6 +169,7 @@ class Migration:
         self._drain = drain
         self.controls = controls
         self.activity = activity
+        self._pacer = Pacer(config.throttle, controls, activity, runtime.now_us)
         self._parked = 0
         self._quota = Quota(config.limits.limit, config.limits.max_bytes)
         self.scanned_rows: dict[str, int] = {}
@@ -292,7 +294,7 @@ class Migration:
             self._uploader(target),
             self._recorder,
             Limits(
-                connections=max(1, self._config.postgres.connections - 1),
+                connections=self._config.fetch_connections,
                 claim_keys_max=upload.key_batch_size,
                 max_in_flight=upload.max_in_flight,
                 max_failures=upload.max_failures,
@@ -300,6 +302,7 @@ class Migration:
                 max_attempts=upload.max_attempts,
                 give_up_after=upload.give_up_after,
             ),
+            self._pacer,
             self.controls,
             self.activity,
             self._drain,

@@ -28,6 +28,7 @@ from daemon.recorder import Recorder
 from daemon.rows import ServerFacts
 from daemon.runtime import Runtime
 from daemon.source import open_source
+from daemon.throttle_watch import refuse_unreadable
 from daemon.tunables import Tunables, in_force
 from journal.checkpoint import Order
 from journal.errors import Difference, IdentityMismatch
@@ -70,8 +71,10 @@ async def open_migration(
             give_up_after=config.upload.give_up_after,
             random=runtime.random,
             patient=runtime.patient,
+            throttle=config.throttle,
         ) as source:
             surveyed = await survey(config, source, None, runtime, allow_seqscan=allow_seqscan)
+            await refuse_unreadable(config.throttle, source)
             if journal is not None:
                 # Before the first request to a bucket: it may be another migration's.
                 await runtime.journal_runner(
@@ -200,7 +203,8 @@ def _lasting(server: ServerFacts) -> dict[str, Any]:
 
 def configured_tunables(config: Config) -> Tunables:
     """Return the tunables as the configuration has them."""
-    return Tunables(config.upload.concurrency)
+    throttle = config.throttle
+    return Tunables(config.upload.concurrency, throttle.rows_per_second, throttle.bytes_per_second)
 
 
 def controls_of(config: Config, journal: Journal) -> Controls:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import trio
 
+from daemon.activity import Activity
 from daemon.causes import Cause
+from daemon.config import ThrottleConfig
+from daemon.controls import Controls
 from daemon.drain import Drain
+from daemon.timetables import InForce, zone_named
 
 BURST_SECONDS = 1.0
 """How many seconds' worth of its rate a bucket saves up while nobody reads."""
 WAIT_SECONDS_MIN = 1e-6
 """A shorter wait is none: adding it to a clock of floats might not move that."""
 
-Waiting: TypeAlias = Callable[[Cause], AbstractContextManager[object]]
-"""Returns a context that lasts as long as a read is made to wait for that cause, such as `Activity.at`."""
+LOOK_SECONDS = 10.0
+"""Longest wait between two looks at the wall clock, which may be set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class Bucket:
         """Let tokens come at `rate` from `now` (monotonic seconds) on; a debt stays unless there is no rate any more."""
         self._save(now)
         self.rate = rate
-        self._saved = 0.0 if rate is None else min(self._saved, rate * BURST_SECONDS)
+        if rate is None:
+            self._saved = 0.0
 
     def wait(self, amount: int, *, now: float) -> float:
         """Return the seconds from `now` until `amount` may go; 0 is at once."""
@@ -96,43 +99,44 @@ class Bucket:
 class Pacer:
     """The turnstile before fetches: each names its rows and bytes and waits until both rates allow it.
 
-    First come, first served. A change of rates holds at once, for whoever waits already too.
+    First come, first served. What an operator sets, and what the timetable says next, holds at once, for whoever
+    waits already too.
     """
 
-    def __init__(self, rates: Rates, waiting: Waiting) -> None:
-        """Admit by `rates`; `waiting` is told of every wait, by its cause."""
-        now = trio.current_time()
-        self._rates = rates
-        self._rows = Bucket(rates.rows, now=now)
-        self._size = Bucket(rates.smallest_size, now=now)
-        self._waiting = waiting
-        self._turn = trio.Lock()
-        self._changed = trio.Event()
+    def __init__(
+        self, throttle: ThrottleConfig, controls: Controls, activity: Activity, now_us: Callable[[], int]
+    ) -> None:
+        """Admit by the rates of `controls` and the timetable of `throttle`.
 
-    @property
-    def rates(self) -> Rates:
-        """What is in force."""
-        return self._rates
+        Args:
+            throttle: the configuration; its own rates are in the tunables already.
+            controls: whose tunables hold the rates in force.
+            activity: told of every wait, by its cause.
+            now_us: wall clock for the timetable, microseconds since 1970 UTC.
+        """
+        self._timetable = throttle.timetable
+        self._zone = zone_named(throttle.timetable_zone)
+        self._controls = controls
+        self._activity = activity
+        self._now_us = now_us
+        self._slot = InForce(None, 0)
+        self._looked_us = 0
+        self._rates = Rates()
+        now = trio.current_time()
+        self._rows = Bucket(None, now=now)
+        self._size = Bucket(None, now=now)
+        self._turn = trio.Lock()
 
     def fetch_rows(self, most: int) -> int:
         """Return how many rows one fetch should ask for, `most` or what a bucket holds: never a debt, but for one row."""
+        self._adjust()
         return most if self._rates.rows is None else max(1, min(most, int(self._rates.rows * BURST_SECONDS)))
 
     def fetch_size(self, most: int) -> int:
         """Return how many bytes one fetch should ask for, `most` or what a bucket holds."""
+        self._adjust()
         rate = self._rates.smallest_size
         return most if rate is None else min(most, int(rate * BURST_SECONDS))
-
-    def change(self, rates: Rates) -> None:
-        """Admit by `rates` from now on."""
-        if rates == self._rates:
-            return
-        now = trio.current_time()
-        self._rates = rates
-        self._rows.change(rates.rows, now=now)
-        self._size.change(rates.smallest_size, now=now)
-        self._changed.set()
-        self._changed = trio.Event()
 
     async def admit(self, drain: Drain, *, rows: int, size: int) -> None:
         """Wait until `rows` rows of `size` bytes together may be read, or until a drain is requested.
@@ -141,16 +145,41 @@ class Pacer:
         """
         async with self._turn:
             while not drain:
-                seconds, cause = self._next(rows, size)
+                self._adjust()
+                seconds, cause = self._wait(rows, size)
                 if seconds == 0:
                     now = trio.current_time()
                     self._rows.take(rows, now=now)
                     self._size.take(size, now=now)
                     return
-                with self._waiting(cause), trio.move_on_after(seconds):
-                    await drain.or_event(self._changed)
+                with self._activity.at(cause), trio.move_on_after(min(seconds, self._slot_seconds())):
+                    await drain.or_event(self._controls.changed)
 
-    def _next(self, rows: int, size: int) -> tuple[float, Cause]:
+    def _adjust(self) -> None:
+        """Put the rates in force that hold at this moment."""
+        if self._timetable is not None:
+            now_us = self._now_us()
+            # A clock that was set back is looked at as well.
+            if not self._looked_us <= now_us < self._slot.until_us:
+                self._slot = self._timetable.at(now_us, self._zone)
+            self._looked_us = now_us
+        tunables = self._controls.tunables
+        rates = Rates(tunables.rows_per_second, tunables.bytes_per_second, self._slot.limit)
+        if rates != self._rates:
+            now = trio.current_time()
+            self._rates = rates
+            self._rows.change(rates.rows, now=now)
+            self._size.change(rates.smallest_size, now=now)
+
+    def _slot_seconds(self) -> float:
+        """Return how long the timetable's slot lasts at most; the wall clock may be set meanwhile."""
+        if self._timetable is None:
+            return LOOK_SECONDS
+        return min(
+            LOOK_SECONDS, max(0.0, (self._slot.until_us - self._now_us()) / 1_000_000) + WAIT_SECONDS_MIN
+        )
+
+    def _wait(self, rows: int, size: int) -> tuple[float, Cause]:
         now = trio.current_time()
         by_rows, by_size = self._rows.wait(rows, now=now), self._size.wait(size, now=now)
         if by_size > by_rows:

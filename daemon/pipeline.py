@@ -26,6 +26,7 @@ from daemon.fetching import (
 from daemon.halting import MigrationHalted
 from daemon.layouts import object_key
 from daemon.log_events import LogEvent, log_event
+from daemon.pacing import Pacer
 from daemon.quota import Quota
 from daemon.recorder import Recorder
 from daemon.uploader import Uploader
@@ -79,6 +80,7 @@ class Pipeline:
         uploader: Uploader,
         recorder: Recorder,
         limits: Limits,
+        pacer: Pacer,
         controls: Controls,
         activity: Activity,
         drain: Drain,
@@ -91,6 +93,7 @@ class Pipeline:
         self._uploader = uploader
         self._recorder = recorder
         self._limits = limits
+        self._pacer = pacer
         self._controls = controls
         self._activity = activity
         self._slots = Slots(controls.tunables.concurrency)
@@ -100,6 +103,7 @@ class Pipeline:
         self._fetcher = Fetcher(
             FetchPolicy(limits.max_attempts, limits.give_up_after),
             self._budget,
+            pacer,
             controls,
             activity,
             drain,
@@ -160,7 +164,11 @@ class Pipeline:
                 elif claim is not None:
                     self._quota.claimed(claim.keys)
                     for keys in split(
-                        claim.keys, bytes_max=self._limits.max_in_flight // self._limits.connections
+                        claim.keys,
+                        bytes_max=self._pacer.fetch_size(
+                            self._limits.max_in_flight // self._limits.connections
+                        ),
+                        keys_max=self._pacer.fetch_rows(FETCH_BATCH_KEYS_MAX),
                     ):
                         await batches.send(_Batch(rotation[-1], keys))
                 elif self._recorder.journal.in_flight or suspect_waits:

@@ -28,6 +28,7 @@ from daemon.rendering_progress import Progress, SourceProgress
 from daemon.rendering_service import service_line
 from daemon.rendering_view import view
 from daemon.runtime import wall_clock_us
+from daemon.throttle_watch import ThrottleWatch
 from journal.errors import JournalError
 from journal.events import Kind
 from journal.reader import Reader
@@ -68,6 +69,13 @@ async def in_session(
     reserve = reserve_of(directory, config.migration.disk_reserve)
     results: list[Ended] = []
     accounting = Accounting(recorder, migration.controls, migration.activity)
+    watch = ThrottleWatch(
+        config.throttle,
+        opened.source,
+        migration.controls,
+        drain,
+        give_up_after=config.upload.give_up_after,
+    )
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_record_stop, recorder, drain)
@@ -76,6 +84,7 @@ async def in_session(
             nursery.start_soon(_show, config, recorder, migration, drain, ending)
             nursery.start_soon(_tell, notifier, recorder)
             nursery.start_soon(_announce_stop, notifier, drain, config.upload.drain_deadline)
+            await nursery.start(watch.run)
             results.append(await work())
             nursery.cancel_scope.cancel()
     except* (BackfillError, JournalError) as group:

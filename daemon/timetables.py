@@ -76,7 +76,7 @@ class Timetable:
         twice begins none again.
         """
         now = datetime.fromtimestamp(now_us // 1_000_000, UTC) + timedelta(microseconds=now_us % 1_000_000)
-        limit = self.slots[-1].limit
+        limit: int | None = None
         for begins, slot in self._beginnings(now.astimezone(zone).date(), zone):
             if begins > now:
                 return InForce(limit, round(begins.timestamp()) * 1_000_000)

@@ -16,6 +16,7 @@ from daemon.config import (
     PostgresConfig,
     S3Config,
     SourceConfig,
+    ThrottleConfig,
     UploadConfig,
 )
 from daemon.drain import Drain
@@ -72,6 +73,7 @@ class Rig:
     upload: dict[str, Any] = field(default_factory=dict)
     s3: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
+    throttle: dict[str, Any] = field(default_factory=dict)
     order: Order = Order.NEWEST_FIRST
     stop_at_start: str | None = None
 
@@ -99,6 +101,7 @@ class Rig:
             s3=S3Config(endpoint=ENDPOINT, region=REGION, bucket=BUCKET, **self.s3),
             upload=UploadConfig(**{"concurrency": 4, **self.upload}),
             limits=LimitsConfig(**self.limits),
+            throttle=ThrottleConfig(**self.throttle),
             sources=self.sources,
         )
 

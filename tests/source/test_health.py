@@ -9,7 +9,7 @@ from daemon.causes import Cause
 from daemon.config import ThrottleConfig
 from daemon.demo.postgres import EmbeddedPostgres
 from daemon.errors import BackfillError, ConfigError, RefusedError
-from tests.source.sources import TABLE, Opening, spec
+from tests.source.sources import TABLE, Opening, scan_all, spec
 
 EVERYTHING = ThrottleConfig(replica_lag=10, active_sessions=5, query="select 1", query_threshold=3)
 SLEEPING = "select count(*) from pg_stat_activity where query like 'select pg_sleep(%' and state = 'active'"
@@ -123,7 +123,26 @@ async def test_an_idle_primary_is_no_lag_of_its_standby(primary, standby):
     assert (await read(standby.dsn(), throttle, Cause.REPLICA_LAG)).value == 0.0
 
 
-async def test_sessions_of_others_at_work_are_counted_and_ours_are_not(primary):
+async def test_our_own_sessions_at_work_do_not_count(database):
+    database.sql(f"{TABLE} create view slow as select id, created_at, data from t, pg_sleep(60)")
+    database.sql("insert into t values ('1', '2020-01-01', '')")
+    throttle = ThrottleConfig(active_sessions=5)
+    ours = "application_name = 'backfillctl test' and state = 'active' and query ~ 'slow'"
+
+    async def busy():
+        return database.sql(f"select count(*) from pg_stat_activity where {ours}") == "1"
+
+    async with Opening(database.dsn)(throttle=throttle) as source:
+        facts = await source.describe(spec("slow"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scan_all, source, spec("slow"), facts)
+            await until(busy)
+            reading = (await source.health(throttle)).readings[Cause.ACTIVE_SESSIONS]
+            nursery.cancel_scope.cancel()
+    assert reading.value == 0.0
+
+
+async def test_sessions_of_others_at_work_are_counted(primary):
     throttle = ThrottleConfig(active_sessions=5)
     async with Opening(primary.dsn())(throttle=throttle) as source:
         facts = await source.describe(spec())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from daemon.config import ThrottleConfig
 from daemon.demo.postgres import EmbeddedPostgres
 from daemon.errors import ExitCode, RefusedError
 from daemon.retrying import Failure, FailureClass
@@ -37,12 +38,15 @@ async def test_a_standby_is_read_knows_nothing_of_writers_and_is_refused_once_pr
         assert sum(swept.seen for swept in await sweep_all(source, spec(), facts)) == 12000
         async with Opening(standby.dsn())() as reader, reader.scan(spec(), facts, cutoff_us=CUTOFF_US):
             writers = await source.writers_before(CUTOFF_US)
+        await source.health(ThrottleConfig(active_sessions=5))
         primary.kill()
         standby.sql("select pg_promote()")
         with pytest.raises(RefusedError, match="is on timeline 2; this session began on timeline 1"):
             await source.server()
         with pytest.raises(RefusedError, match="is a primary; this session began with a standby"):
             await source.writers_before(CUTOFF_US)
+        with pytest.raises(RefusedError, match="is a primary; this session began with a standby"):
+            await source.health(ThrottleConfig(active_sessions=5))
     async with Opening(standby.dsn())() as source:
         after = await source.server()
         alone = await source.writers_before(CUTOFF_US)

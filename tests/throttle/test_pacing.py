@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import pytest
 import trio
@@ -9,20 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.causes import Cause
+from daemon.config import ThrottleConfig
+from daemon.controls import Controls
 from daemon.drain import Drain
-from daemon.pacing import BURST_SECONDS, Bucket, Pacer, Rates
+from daemon.pacing import BURST_SECONDS, Bucket, Pacer
+from daemon.tunables import Tunables
 
 MIB = 2**20
+MONDAY_US = 1_772_409_600_000_000
 
 
 class Ledger:
-    """Keeps what waits lasted, by cause."""
+    """Keeps what waits lasted, by cause, in the place of Activity."""
 
     def __init__(self):
         self.seconds = {}
 
     @contextmanager
-    def __call__(self, cause):
+    def at(self, cause):
         begun = trio.current_time()
         try:
             yield
@@ -30,9 +35,30 @@ class Ledger:
             self.seconds[cause] = self.seconds.get(cause, 0.0) + trio.current_time() - begun
 
 
-@pytest.fixture
-def ledger():
-    return Ledger()
+@dataclass
+class Rig:
+    """A pacer with everything that it looks at; the wall clock begins at midnight UTC of a Monday."""
+
+    throttle: ThrottleConfig = field(default_factory=ThrottleConfig)
+    clock_offset_us: int = MONDAY_US
+
+    def __post_init__(self):
+        self.ledger = Ledger()
+        self.controls = Controls(Tunables(1))
+        self.pacer = Pacer(self.throttle, self.controls, self.ledger, self.now_us)
+
+    def now_us(self):
+        return self.clock_offset_us + round(trio.current_time() * 1e6)
+
+    def set(self, rows=None, size=None):
+        self.controls.set(Tunables(1, rows, size))
+        return self
+
+
+def paced(rows=None, size=None, timetable=None):
+    """Return the rig of a pacer with these rates; a timetable is a rate that holds all day."""
+    throttle = ThrottleConfig() if timetable is None else ThrottleConfig(timetable=f"00:00,{timetable}")
+    return Rig(throttle).set(rows, size)
 
 
 async def read_for(pacer, seconds, *, rows, size, readers=3):
@@ -53,39 +79,34 @@ async def read_for(pacer, seconds, *, rows, size, readers=3):
 
 
 @pytest.mark.parametrize(("rows", "size"), [(16, 1600), (64, 6400), (500, 50_000)])
-async def test_rows_are_kept_to_their_rate_within_5_percent_over_ten_minutes(
-    autojump_clock, ledger, rows, size
-):
-    read, _ = await read_for(Pacer(Rates(rows=200), ledger), 600, rows=rows, size=size)
+async def test_rows_are_kept_to_their_rate_within_5_percent_over_ten_minutes(autojump_clock, rows, size):
+    read, _ = await read_for(paced(rows=200).pacer, 600, rows=rows, size=size)
     assert read == pytest.approx(200 * 600, rel=0.05)
 
 
 @pytest.mark.parametrize("size", [25_000, 10 * MIB, 40 * MIB])
-async def test_bytes_are_kept_to_their_rate_within_5_percent_over_twenty_minutes(
-    autojump_clock, ledger, size
-):
+async def test_bytes_are_kept_to_their_rate_within_5_percent_over_twenty_minutes(autojump_clock, size):
     rate = 20 * MIB if size > 25_000 else 50_000
-    _, read = await read_for(Pacer(Rates(size=rate), ledger), 1200, rows=1, size=size)
+    _, read = await read_for(paced(size=rate).pacer, 1200, rows=1, size=size)
     assert read == pytest.approx(rate * 1200, rel=0.05)
 
 
-async def test_the_stricter_of_rows_and_bytes_decides(autojump_clock, ledger):
-    rows, size = await read_for(Pacer(Rates(rows=100, size=MIB), ledger), 600, rows=10, size=MIB)
+async def test_the_stricter_of_rows_and_bytes_decides(autojump_clock):
+    rows, size = await read_for(paced(rows=100, size=MIB).pacer, 600, rows=10, size=MIB)
     assert size == pytest.approx(600 * MIB, rel=0.05)
     assert rows == pytest.approx(6000, rel=0.05)
 
 
-async def test_without_a_rate_nobody_waits(autojump_clock, ledger):
-    pacer = Pacer(Rates(), ledger)
+async def test_without_a_rate_nobody_waits(autojump_clock):
+    rig = paced()
+    pacer = rig.pacer
     for _ in range(1000):
         await pacer.admit(Drain(), rows=64, size=100 * MIB)
-    assert (trio.current_time(), ledger.seconds) == (0.0, {})
+    assert (trio.current_time(), rig.ledger.seconds) == (0.0, {})
 
 
-async def test_a_batch_larger_than_a_seconds_worth_goes_and_the_next_waits_out_its_debt(
-    autojump_clock, ledger
-):
-    pacer = Pacer(Rates(rows=10), ledger)
+async def test_a_batch_larger_than_a_seconds_worth_goes_and_the_next_waits_out_its_debt(autojump_clock):
+    pacer = paced(rows=10).pacer
     moments = []
     for _ in range(3):
         await pacer.admit(Drain(), rows=50, size=0)
@@ -93,8 +114,9 @@ async def test_a_batch_larger_than_a_seconds_worth_goes_and_the_next_waits_out_i
     assert moments == pytest.approx([1, 6, 11])
 
 
-async def test_at_most_a_seconds_worth_is_saved_up_while_nobody_reads(autojump_clock, ledger):
-    pacer = Pacer(Rates(rows=100), ledger)
+async def test_at_most_a_seconds_worth_is_saved_up_while_nobody_reads(autojump_clock):
+    pacer = paced(rows=100).pacer
+    await pacer.admit(Drain(), rows=1, size=0)
     await trio.sleep(3600)
     begun = trio.current_time()
     for _ in range(200):
@@ -102,33 +124,37 @@ async def test_at_most_a_seconds_worth_is_saved_up_while_nobody_reads(autojump_c
     assert trio.current_time() - begun == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("rates", [Rates(), Rates(rows=1000)])
-async def test_a_higher_rate_or_none_frees_whoever_waits_at_once(autojump_clock, ledger, rates):
-    pacer = Pacer(Rates(rows=1), ledger)
+@pytest.mark.parametrize("rows", [None, 1000])
+async def test_a_higher_rate_or_none_frees_whoever_waits_at_once(autojump_clock, rows):
+    rig = paced(rows=1)
+    pacer = rig.pacer
     await pacer.admit(Drain(), rows=1, size=0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: pacer.admit(Drain(), rows=1000, size=0))
         await trio.sleep(0.5)
-        pacer.change(rates)
+        rig.set(rows=rows)
     assert trio.current_time() <= 2.5
 
 
-async def test_a_lower_rate_holds_at_once_for_whoever_waits(autojump_clock, ledger):
-    pacer = Pacer(Rates(rows=100), ledger)
+async def test_a_lower_rate_holds_at_once_for_whoever_waits(autojump_clock):
+    rig = paced(rows=100)
+    pacer = rig.pacer
     await pacer.admit(Drain(), rows=100, size=0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: pacer.admit(Drain(), rows=50, size=0))
         await trio.sleep(0.1)
-        pacer.change(Rates(rows=1))
+        rig.set(rows=1)
     # At the old rate the bucket would have held 50 at 1.5 s; it held 10, of which the new one keeps a second's worth.
     read, _ = await read_for(pacer, 100, rows=1, size=0)
     assert read <= 101 - 49 + 1
 
 
-async def test_what_was_saved_at_a_high_rate_is_not_spent_at_a_low_one(autojump_clock, ledger):
-    pacer = Pacer(Rates(size=100 * MIB), ledger)
+async def test_what_was_saved_at_a_high_rate_is_not_spent_at_a_low_one(autojump_clock):
+    rig = paced(size=100 * MIB)
+    pacer = rig.pacer
+    await pacer.admit(Drain(), rows=1, size=0)
     await trio.sleep(10)
-    pacer.change(Rates(size=MIB))
+    rig.set(size=MIB)
     _, read = await read_for(pacer, 100, rows=1, size=100_000)
     assert read == pytest.approx(101 * MIB, rel=0.01)
 
@@ -136,30 +162,31 @@ async def test_what_was_saved_at_a_high_rate_is_not_spent_at_a_low_one(autojump_
 @pytest.mark.parametrize(
     ("rates", "cause"),
     [
-        (Rates(size=MIB), Cause.RATE_LIMIT),
-        (Rates(timetable=MIB), Cause.TIMETABLE),
-        (Rates(size=MIB, timetable=2 * MIB), Cause.RATE_LIMIT),
-        (Rates(size=2 * MIB, timetable=MIB), Cause.TIMETABLE),
-        (Rates(rows=1), Cause.RATE_LIMIT),
+        ({"size": MIB}, Cause.RATE_LIMIT),
+        ({"timetable": MIB}, Cause.TIMETABLE),
+        ({"size": MIB, "timetable": 2 * MIB}, Cause.RATE_LIMIT),
+        ({"size": 2 * MIB, "timetable": MIB}, Cause.TIMETABLE),
+        ({"rows": 1}, Cause.RATE_LIMIT),
     ],
 )
-async def test_a_wait_is_accounted_for_by_the_limit_that_causes_it(autojump_clock, ledger, rates, cause):
-    pacer = Pacer(rates, ledger)
+async def test_a_wait_is_accounted_for_by_the_limit_that_causes_it(autojump_clock, rates, cause):
+    rig = paced(**rates)
+    pacer = rig.pacer
     for _ in range(10):
         await pacer.admit(Drain(), rows=1, size=MIB)
-    assert ledger.seconds == {cause: pytest.approx(10)}
+    assert rig.ledger.seconds == {cause: pytest.approx(10)}
 
 
-async def test_one_that_is_cancelled_while_it_waits_uses_nothing_up(autojump_clock, ledger):
-    pacer = Pacer(Rates(rows=10), ledger)
+async def test_one_that_is_cancelled_while_it_waits_uses_nothing_up(autojump_clock):
+    pacer = paced(rows=10).pacer
     with trio.move_on_after(0.5):
         await pacer.admit(Drain(), rows=1000, size=0)
     await pacer.admit(Drain(), rows=10, size=0)
     assert trio.current_time() == pytest.approx(1.0)
 
 
-async def test_a_drain_ends_every_wait_at_once_and_uses_nothing_up(autojump_clock, ledger):
-    pacer, drain = Pacer(Rates(rows=10), ledger), Drain()
+async def test_a_drain_ends_every_wait_at_once_and_uses_nothing_up(autojump_clock):
+    pacer, drain = paced(rows=10).pacer, Drain()
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(lambda: pacer.admit(drain, rows=1000, size=0))
@@ -170,8 +197,8 @@ async def test_a_drain_ends_every_wait_at_once_and_uses_nothing_up(autojump_cloc
     assert trio.current_time() == pytest.approx(1.0)
 
 
-async def test_readers_are_served_in_the_order_of_their_coming(autojump_clock, ledger):
-    pacer = Pacer(Rates(rows=10), ledger)
+async def test_readers_are_served_in_the_order_of_their_coming(autojump_clock):
+    pacer = paced(rows=10).pacer
     served = []
 
     async def read(name, rows):
@@ -185,13 +212,38 @@ async def test_readers_are_served_in_the_order_of_their_coming(autojump_clock, l
     assert served == ["large", "small", "smaller"]
 
 
-async def test_a_fetch_asks_for_no_more_than_a_seconds_worth_but_for_one_row(autojump_clock, ledger):
-    pacer = Pacer(Rates(rows=10, size=MIB, timetable=5000), ledger)
+async def test_a_fetch_asks_for_no_more_than_a_seconds_worth_but_for_one_row(autojump_clock):
+    rig = paced(rows=10, size=MIB, timetable=5000)
+    pacer = rig.pacer
     assert (pacer.fetch_rows(64), pacer.fetch_size(64 * MIB)) == (10, 5000)
-    pacer.change(Rates(rows=1000, size=100 * MIB))
+    rig.set(rows=1000)
+    assert (pacer.fetch_rows(64), pacer.fetch_size(64 * MIB)) == (64, 5000)
+    rig = paced(size=100 * MIB)
+    pacer = rig.pacer
     assert (pacer.fetch_rows(64), pacer.fetch_size(64 * MIB)) == (64, 64 * MIB)
-    pacer.change(Rates())
-    assert (pacer.fetch_rows(64), pacer.fetch_size(64 * MIB)) == (64, 64 * MIB)
+
+
+async def test_the_timetable_changes_the_rate_at_its_minute_for_whoever_waits_too(autojump_clock):
+    rig = Rig(ThrottleConfig(timetable="00:00,1M 00:10,2M 00:20,off"))
+    _, slow = await read_for(rig.pacer, 600, rows=1, size=MIB)
+    _, fast = await read_for(rig.pacer, 600, rows=1, size=MIB)
+    assert (slow, fast) == (pytest.approx(600 * MIB, rel=0.01), pytest.approx(1200 * MIB, rel=0.01))
+    begun = trio.current_time()
+    await rig.pacer.admit(Drain(), rows=1, size=10_000 * MIB)
+    assert trio.current_time() == begun
+
+
+async def test_a_wall_clock_that_is_set_is_followed_by_the_timetable_within_seconds(autojump_clock):
+    rig = Rig(ThrottleConfig(timetable="00:00,1K 12:00,off"))
+    await rig.pacer.admit(Drain(), rows=1, size=1024)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: rig.pacer.admit(Drain(), rows=1, size=MIB))
+        nursery.start_soon(lambda: rig.pacer.admit(Drain(), rows=1, size=MIB))
+        await trio.sleep(2)
+        rig.clock_offset_us += 12 * 3_600_000_000
+    assert trio.current_time() <= 12
+    rig.clock_offset_us -= 12 * 3_600_000_000
+    assert rig.pacer.fetch_size(MIB) == 1024
 
 
 amounts = st.lists(st.tuples(st.integers(1, 3000), st.floats(0, 5)), min_size=1, max_size=60)
