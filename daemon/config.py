@@ -19,6 +19,7 @@ from daemon.settings_layers import Layers
 from daemon.settings_metrics import MetricsConfig
 from daemon.settings_models import (
     Config,
+    ControlConfig,
     LayerCacheSection,
     LimitsConfig,
     LogConfig,
@@ -122,6 +123,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
     limits = _section(layers, LimitsConfig, "limits") or LimitsConfig()
     log = _section(layers, LogConfig, "log") or LogConfig()
     metrics = _section(layers, MetricsConfig, "metrics") or MetricsConfig()
+    control = _section(layers, ControlConfig, "control") or ControlConfig()
     sources = [*_own_sources(layers, s3), *cached]
 
     problems += relation_problems(migration, postgres, s3, upload, now_us=now_us)
@@ -147,6 +149,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
         limits=limits,
         log=log,
         metrics=metrics,
+        control=ControlConfig(socket=control.socket and control.socket.absolute()),
         sources=tuple(sources),
     )
 

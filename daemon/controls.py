@@ -30,12 +30,14 @@ class Controls:
     Attributes:
         tunables: in force now.
         paused: an operator's pause: nothing new is claimed or scanned, what is claimed is ended.
+        over: the session has decided how it ends: nothing new is taken up any more.
         changed: set by the next change of anything, and replaced then; take it before looking.
     """
 
     def __init__(self, tunables: Tunables, *, paused: bool = False) -> None:
         self.tunables = tunables
         self.paused = paused
+        self.over = False
         self.changed = trio.Event()
         self._holds: dict[Cause, Hold] = {}
 

@@ -37,12 +37,14 @@ class Drain:
         requested: set by the first request.
         cause: who or what asked ("SIGTERM", "SIGINT", "max_duration = 2h", "drain by alice"), None until then.
         cancelled: the second request came too.
+        recorded: the journal has the request already.
     """
 
     def __init__(self) -> None:
         self.requested = trio.Event()
         self.cause: str | None = None
         self.cancelled = False
+        self.recorded = False
         self._governed: list[Governed] = []
 
     def __bool__(self) -> bool:

@@ -47,6 +47,15 @@ class LogEvent(Enum):
     METRICS_EXPOSED = (logging.WARNING, "`metrics.address` can be reached from other machines")
     LINGERING = (logging.INFO, "the session has ended, and how; only status page and metrics are left")
     DRAIN_REQUESTED = (logging.WARNING, "it was asked to stop: work in hand ends, nothing new begins")
+    PAUSED = (logging.WARNING, "the session begins in a pause that outlived another, and whose it is")
+    STEERED = (logging.WARNING, "an operator paused, resumed, set, requeued or drained, and who")
+    CLIENT_LOST = (logging.INFO, "a client of the control socket went without its reply")
+    CONTROL_FULL = (logging.WARNING, "the control socket can let nobody in for want of descriptors or memory")
+    RELOADED = (logging.WARNING, "SIGHUP: the configuration was read anew, and what waits for a restart")
+    RELOAD_REFUSED = (
+        logging.ERROR,
+        "SIGHUP: the configuration is wrong or another migration's; nothing changed",
+    )
     CANCELLED = (logging.WARNING, "it was asked twice to stop: work in hand is cancelled")
     JOURNAL_DISCARDED = (logging.INFO, "nothing was planned, so the new journal is not kept")
     END_UNRECORDED = (logging.WARNING, "the journal could not take how the session ended")

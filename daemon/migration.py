@@ -199,8 +199,10 @@ class Migration:
             await self._copy(target, destinations)
             if self._drain:
                 return await self._stopped()
-            if not await self._close():
-                return await (self._stopped() if self._drain else self._finished(before))
+            await self._close()
+            ended = await (self._stopped() if self._drain else self._finished(before))
+            if ended is not None:
+                return ended
 
     async def plan(self) -> None:
         """Take back what a dead session held, fix the cutoff, register new sources, make every first pass.
@@ -338,25 +340,33 @@ class Migration:
             activity=self.activity,
         )
 
-    async def _close(self) -> bool:
-        """Close the sources that are open; return whether that left keys to copy."""
+    async def _close(self) -> None:
+        """Close the sources that are open."""
         with self._drain.governs(grace=0), self.activity.at(Cause.CLOSING):
             for spec in self._config.sources:
                 await self.planner.close_source(spec, functools.partial(self._scanned, spec.name))
                 self.scanned_rows.pop(spec.name, None)
-        return await self._recorder.call(
-            lambda journal, _now: any(journal.has_unclaimed(record.id) for record in journal.sources.values())
-        )
 
-    async def _finished(self, before: int) -> Ended:
-        """Say how a session that did all it could ends, where `before` keys were settled at its beginning."""
-        counts = await self._recorder.call(lambda journal, _now: journal.counts())
-        if await self._recorder.call(lambda journal, now_us: journal.complete(now_us=now_us)):
-            idle = before > 0 and before == _settled(counts)
-            reason = "nothing to copy: every key was settled already" if idle else "every key is settled"
-            return Ended(ExitCode.DONE, reason)
-        parked = sum(count.parked for count in counts.values())
-        return Ended(ExitCode.PARKED, f"ended with {parked} parked {'key' if parked == 1 else 'keys'}")
+    async def _finished(self, before: int) -> Ended | None:
+        """Say how a session that did all it could ends, where `before` keys were settled at its beginning.
+
+        None where there are keys to copy: closing added them, or an operator requeued them just now. Looking and
+        deciding are one call, so that no requeue falls between.
+        """
+
+        def decide(journal: Journal, now_us: int) -> Ended | None:
+            if any(journal.has_unclaimed(record.id) for record in journal.sources.values()):
+                return None
+            self.controls.over = True
+            counts = journal.counts()
+            if journal.complete(now_us=now_us):
+                idle = before > 0 and before == _settled(counts)
+                reason = "nothing to copy: every key was settled already" if idle else "every key is settled"
+                return Ended(ExitCode.DONE, reason)
+            parked = sum(count.parked for count in counts.values())
+            return Ended(ExitCode.PARKED, f"ended with {parked} parked {'key' if parked == 1 else 'keys'}")
+
+        return await self._recorder.call(decide)
 
     async def _stopped(self) -> Ended:
         """Say how a drained session ends; one that had nothing left to do is done all the same."""

@@ -11,15 +11,21 @@ import platform
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import trio
+
 from daemon import __version__
+from daemon.actions import pause_words
 from daemon.config import Config, free_settings, identity
+from daemon.control_socket import serve
 from daemon.controls import Controls
 from daemon.disk_reserve import refuse_below
+from daemon.drain import Drain
 from daemon.errors import BackfillError, ConfigError, SourceUnfitError
+from daemon.local_sockets import bound, socket_path
 from daemon.log_events import LogEvent, log_event
 from daemon.migration import Survey, TargetEnd, identities, probe_buckets, survey
 from daemon.operators import operator, user_name
@@ -28,8 +34,9 @@ from daemon.recorder import Recorder
 from daemon.rows import ServerFacts
 from daemon.runtime import Runtime
 from daemon.source import open_source
+from daemon.steering import Hangups, Steering
 from daemon.throttle_watch import refuse_unreadable
-from daemon.tunables import Tunables, in_force
+from daemon.tunables import configured_tunables, in_force
 from journal.checkpoint import Order
 from journal.errors import Difference, IdentityMismatch
 from journal.events import Kind
@@ -39,20 +46,37 @@ from journal.log import Journal
 
 @dataclass(frozen=True)
 class Opened:
-    """A migration ready to be worked on: its journal, written by nobody else, and its source."""
+    """A migration ready to be worked on: its journal, written by nobody else, its source, and who steers it."""
 
     recorder: Recorder
     source: PostgresSource
     surveyed: Survey
+    steering: Steering
 
 
 @asynccontextmanager
 async def open_migration(
-    config: Config, target: TargetEnd | None, runtime: Runtime, *, allow_seqscan: bool, accept_source: bool
+    config: Config,
+    target: TargetEnd | None,
+    runtime: Runtime,
+    drain: Drain,
+    hangups: Hangups | None = None,
+    *,
+    allow_seqscan: bool,
+    accept_source: bool,
 ) -> AsyncIterator[Opened]:
     """Yield the migration that `config` describes; its journal is created where there is none.
 
-    `target` is probed, unless it is None because nothing is to be copied.
+    It can be steered from when its journal is open.
+
+    Args:
+        config: as loaded.
+        target: probed, unless it is None because nothing is to be copied.
+        runtime: the outside world.
+        drain: what an operator's `drain` requests.
+        hangups: what makes the configuration be read again; None: nothing does.
+        allow_seqscan: as in `RunOptions`.
+        accept_source: as in `RunOptions`.
 
     Raises:
         JournalError: locked, corrupt, of another migration.
@@ -63,16 +87,21 @@ async def open_migration(
     created = False
     refuse_below(path, config.migration.disk_reserve)
     try:
-        if is_there(path):
-            journal = await runtime.journal_runner(lambda: Journal.open(path, now_us=runtime.now_us()))
-        async with open_source(
-            config.postgres,
-            migration=config.migration.name,
-            give_up_after=config.upload.give_up_after,
-            random=runtime.random,
-            patient=runtime.patient,
-            throttle=config.throttle,
-        ) as source:
+        async with AsyncExitStack() as ends:
+            if is_there(path):
+                journal = await runtime.journal_runner(lambda: Journal.open(path, now_us=runtime.now_us()))
+                recorder = Recorder(journal, runtime)
+                steering = await ends.enter_async_context(_steered(config, recorder, drain, hangups))
+            source = await ends.enter_async_context(
+                open_source(
+                    config.postgres,
+                    migration=config.migration.name,
+                    give_up_after=config.upload.give_up_after,
+                    random=runtime.random,
+                    patient=runtime.patient,
+                    throttle=config.throttle,
+                )
+            )
             surveyed = await survey(config, source, None, runtime, allow_seqscan=allow_seqscan)
             await refuse_unreadable(config.throttle, source)
             if journal is not None:
@@ -92,8 +121,9 @@ async def open_migration(
             if journal is None:
                 journal = await runtime.journal_runner(lambda: _created(config, runtime.now_us()))
                 created = True
-            recorder = Recorder(journal, runtime)
-            yield Opened(recorder, source, surveyed)
+                recorder = Recorder(journal, runtime)
+                steering = await ends.enter_async_context(_steered(config, recorder, drain, hangups))
+            yield Opened(recorder, source, surveyed, steering)
     except (BackfillError, BaseExceptionGroup) as failure:
         # What the operator corrects now may be part of the identity that a journal would hold on to.
         if created and journal is not None and _is_refusal(failure) and journal.discard():
@@ -102,6 +132,30 @@ async def open_migration(
     finally:
         if journal is not None:
             journal.close()
+
+
+@asynccontextmanager
+async def _steered(
+    config: Config, recorder: Recorder, drain: Drain, hangups: Hangups | None
+) -> AsyncIterator[Steering]:
+    """Yield what operators and SIGHUP act on while the block runs; its socket is there as long."""
+    controls, paused_by = await recorder.call(
+        lambda journal, _now: (controls_of(config, journal), pause_words(journal) if journal.paused else "")
+    )
+    steering = Steering(config, recorder, controls, drain)
+    if paused_by:
+        log_event(
+            LogEvent.PAUSED,
+            f"paused {paused_by}: nothing new is begun until `backfillctl resume`",
+            by=paused_by,
+        )
+    with bound(socket_path(config.control.socket, config.migration.journal, os.environ)) as listening:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, listening, steering.answer)
+            if hangups is not None:
+                nursery.start_soon(steering.heed, hangups)
+            yield steering
+            nursery.cancel_scope.cancel()
 
 
 def _is_refusal(failure: BaseException) -> bool:
@@ -201,12 +255,6 @@ def _lasting(server: ServerFacts) -> dict[str, Any]:
     return {"system_identifier": server.system_identifier, "timeline": server.timeline}
 
 
-def configured_tunables(config: Config) -> Tunables:
-    """Return the tunables as the configuration has them."""
-    throttle = config.throttle
-    return Tunables(config.upload.concurrency, throttle.rows_per_second, throttle.bytes_per_second)
-
-
 def controls_of(config: Config, journal: Journal) -> Controls:
     """Return what a session may do as it begins: what the file says, under what operators have set and paused."""
     tunables = in_force(configured_tunables(config), journal.overrides)
@@ -224,10 +272,12 @@ def begin_session(journal: Journal, config: Config, server: ServerFacts | None, 
             "version": __version__,
             "python": platform.python_version(),
             "sqlite": sqlite3.sqlite_version,
+            "control_socket": str(socket_path(config.control.socket, config.migration.journal, os.environ)),
         },
     )
     settings = free_settings(config)
-    if journal.latest_note(Kind.SETTINGS_CHANGED) != settings:
+    before = journal.latest_note(Kind.SETTINGS_CHANGED) or {}
+    if {key: value for key, value in before.items() if key != "cause"} != settings:
         journal.note(Kind.SETTINGS_CHANGED, settings, now_us=now_us)
     if server is not None:
         journal.note(Kind.SERVER_RECORDED, asdict(server), now_us=now_us)

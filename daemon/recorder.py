@@ -43,6 +43,10 @@ class Recorder:
         self.broken = False
         self._turn = trio.Lock()
 
+    def now_us(self) -> int:
+        """Return the wall clock as the journal's entries have it."""
+        return self._runtime.now_us()
+
     async def call(self, function: Callable[[Journal, int], T]) -> T:
         """Run `function(journal, now_us)` when the writer is free; what it returns is committed."""
         async with self._turn:

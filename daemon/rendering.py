@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from daemon.rendering_events import event_json, event_line
 from daemon.rendering_history import explain_json, explain_text
+from daemon.rendering_live import live_text
 from daemon.rendering_status import status_text
 from daemon.rendering_status_json import status_json
 
-__all__ = ["event_json", "event_line", "explain_json", "explain_text", "status_json", "status_text"]
+__all__ = [
+    "event_json",
+    "event_line",
+    "explain_json",
+    "explain_text",
+    "live_text",
+    "status_json",
+    "status_text",
+]

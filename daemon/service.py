@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -26,7 +27,7 @@ from daemon.log_events import LogEvent, log_event
 from daemon.migration import Ended, Migration, interrupted, scan_limits, survey
 from daemon.monitoring import Monitor, monitored
 from daemon.notify import Notifier
-from daemon.opening import controls_of, open_existing, open_migration
+from daemon.opening import open_existing, open_migration
 from daemon.operators import operator
 from daemon.recorder import Recorder
 from daemon.rendering_estimate import estimate_text
@@ -36,12 +37,15 @@ from daemon.runtime import JournalThread, Runtime
 from daemon.session import in_session
 from daemon.signals import under_signals
 from daemon.source import open_source
+from daemon.steering import Hangups
 from daemon.verification import Lister, ListingPolicy, Verification, VerifiedSource
 from journal.reader import Reader
 
 
-async def run(config: Config, options: RunOptions, ending: Ending) -> ExitCode:
+async def run(config: Config, options: RunOptions, ending: Ending, load: Callable[[], Config]) -> ExitCode:
     """Copy every row of the plan, planning first where needed; resume what an earlier session left.
+
+    `load` reads the configuration again, at each SIGHUP.
 
     Raises:
         BackfillError, JournalError: what ended the session, recorded as such; several as a group.
@@ -49,16 +53,19 @@ async def run(config: Config, options: RunOptions, ending: Ending) -> ExitCode:
     notifier = Notifier.from_environment(os.environ, pid=os.getpid())
     thread = JournalThread()
     runtime = Runtime(journal_runner=thread, patient=notifier.listening)
-    async with monitored(config, runtime) as monitor, beating(notifier, thread.labour) as heartbeat:
-        monitor.heartbeat = heartbeat
-        notifier.status(LOOKING)
-        work = functools.partial(_run, config, options, runtime, monitor, heartbeat, ending)
-        return await _stoppable(
-            work,
-            ending,
-            grace_seconds=config.upload.drain_deadline,
-            max_duration=config.limits.max_duration,
-        )
+    # SIGHUP is received from the first moment on: it must not end a session that is only starting.
+    with trio.open_signal_receiver(signal.SIGHUP) as received:
+        async with monitored(config, runtime) as monitor, beating(notifier, thread.labour) as heartbeat:
+            monitor.heartbeat = heartbeat
+            notifier.status(LOOKING)
+            hangups = Hangups(received, load)
+            work = functools.partial(_run, config, options, runtime, monitor, heartbeat, ending, hangups)
+            return await _stoppable(
+                work,
+                ending,
+                grace_seconds=config.upload.drain_deadline,
+                max_duration=config.limits.max_duration,
+            )
 
 
 async def _run(
@@ -68,6 +75,7 @@ async def _run(
     monitor: Monitor,
     heartbeat: Heartbeat,
     ending: Ending,
+    hangups: Hangups,
     drain: Drain,
     starting: Governed,
 ) -> ExitCode:
@@ -77,7 +85,13 @@ async def _run(
             config, os.environ, digest_runner=runtime.digest_runner, instruments=runtime.instruments
         ) as bucket,
         open_migration(
-            config, bucket, runtime, allow_seqscan=options.allow_seqscan, accept_source=options.accept_source
+            config,
+            bucket,
+            runtime,
+            drain,
+            hangups,
+            allow_seqscan=options.allow_seqscan,
+            accept_source=options.accept_source,
         ) as opened,
     ):
         migration = Migration(
@@ -87,7 +101,7 @@ async def _run(
             opened.surveyed,
             runtime,
             drain,
-            await opened.recorder.call(lambda journal, _now: controls_of(config, journal)),
+            opened.steering.controls,
             Activity(),
             allow_seqscan=options.allow_seqscan,
         )
@@ -95,6 +109,7 @@ async def _run(
         monitor.watch(migration.controls, bucket)
         # From here on the migration itself says what a request to stop leaves time for.
         starting.hand_over()
+        opened.steering.heartbeat = heartbeat
         heartbeat.started()
         work = functools.partial(migration.run, bucket)
         with heartbeat.through(lambda: opened.recorder.call(lambda _journal, _now: None)):
@@ -128,7 +143,12 @@ async def _plan(
 ) -> ExitCode:
     runtime = Runtime()
     async with open_migration(
-        config, None, runtime, allow_seqscan=options.allow_seqscan, accept_source=options.accept_source
+        config,
+        None,
+        runtime,
+        drain,
+        allow_seqscan=options.allow_seqscan,
+        accept_source=options.accept_source,
     ) as opened:
         migration = Migration(
             config,
@@ -137,7 +157,7 @@ async def _plan(
             opened.surveyed,
             runtime,
             drain,
-            await opened.recorder.call(lambda journal, _now: controls_of(config, journal)),
+            opened.steering.controls,
             Activity(),
             allow_seqscan=options.allow_seqscan,
         )

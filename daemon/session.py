@@ -55,7 +55,7 @@ async def in_session(
     """
     recorder = opened.recorder
     await recorder.call(
-        lambda journal, now_us: begin_session(journal, config, opened.surveyed.server, now_us)
+        lambda journal, now_us: begin_session(journal, opened.steering.config, opened.surveyed.server, now_us)
     )
     ending.begin((await recorder.call(lambda journal, _now: journal.counts())).values())
     log_event(
@@ -91,6 +91,7 @@ async def in_session(
         await _record_halt(recorder, accounting, group)
         raise
     ended = results[0]
+    opened.steering.controls.over = True
     if drain.cancelled:
         await recorder.note(Kind.CANCELLED, {"cause": drain.cause})
     await accounting.finish()
@@ -101,6 +102,8 @@ async def in_session(
 
 async def _record_stop(recorder: Recorder, drain: Drain) -> None:
     await drain.requested.wait()
+    if drain.recorded:
+        return
     # The work may end at once on the same request; that must not keep it off the record.
     with trio.CancelScope(shield=True):
         await recorder.note(Kind.DRAIN_REQUESTED, {"cause": drain.cause})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 from daemon.settings_file import journal_variable
 from daemon.settings_metrics import MetricsConfig
 from daemon.settings_models import (
+    ControlConfig,
     LayerCacheSection,
     LimitsConfig,
     LogConfig,
@@ -33,6 +34,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "limits": LimitsConfig,
     "log": LogConfig,
     "metrics": MetricsConfig,
+    "control": ControlConfig,
     "layer_cache": LayerCacheSection,
 }
 FLAGS = {
@@ -77,9 +79,10 @@ class Layers:
             if not isinstance(section, dict):
                 self.problems.append(f"{name}: found {shown(section)}; expected a section, [{name}]")
             self.document[name] = dict(section) if isinstance(section, dict) else {}
-        journal = self.document["migration"].get("journal")
-        if isinstance(journal, str) and journal:
-            self.document["migration"]["journal"] = str(directory / Path(journal).expanduser())
+        for name, key in (("migration", "journal"), ("control", "socket")):
+            path = self.document[name].get(key)
+            if isinstance(path, str) and path:
+                self.document[name][key] = str(directory / Path(path).expanduser())
 
     @property
     def names_caches(self) -> bool:

@@ -220,6 +220,16 @@ class LogConfig(_Model):
     redact_keys: _Switch = False
 
 
+class ControlConfig(_Model):
+    """Where a running migration is steered.
+
+    Attributes:
+        socket: None: in $RUNTIME_DIRECTORY where systemd gives one, else beside the journal.
+    """
+
+    socket: Annotated[Path, BeforeValidator(fields.file_path)] | None = None
+
+
 class _Source(_Model):
     name: _Name = Field(description=NAME_ALLOWED)
     key: Annotated[tuple[str, ...], BeforeValidator(fields.key_columns)] = Field(
@@ -314,6 +324,7 @@ class Config(_Model):
     limits: LimitsConfig = LimitsConfig()
     log: LogConfig = LogConfig()
     metrics: MetricsConfig = MetricsConfig()
+    control: ControlConfig = ControlConfig()
     sources: Annotated[tuple[SourceConfig, ...], AfterValidator(_not_empty)]
 
     @property

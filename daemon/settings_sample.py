@@ -77,6 +77,10 @@ bucket = "example-blobs"
 # linger = "60s"                          # how long it stays after the end, for the last scrape
 # allowed_hosts = ["db1.example.net"]     # names it may be called by, beside localhost and IP addresses
 
+# [control]
+# socket = "control.sock"                 # where `pause`, `set`, `drain` reach the daemon; default: the journal's name
+#                                         # with .sock, under systemd in its runtime directory
+
 [[source]]
 name = "attachments"
 table = "public.attachments"

@@ -11,6 +11,8 @@ from daemon.settings_values import size_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from daemon.config import Config
+
 CONCURRENCY_MAX = 1024
 """As `upload.concurrency`."""
 FROM_CONFIG = "config"
@@ -79,6 +81,12 @@ def merged(overrides: Mapping[str, Override], changes: Mapping[str, Override | s
         else:
             found[key] = value
     return found
+
+
+def configured_tunables(config: Config) -> Tunables:
+    """Return the tunables as the configuration has them."""
+    throttle = config.throttle
+    return Tunables(config.upload.concurrency, throttle.rows_per_second, throttle.bytes_per_second)
 
 
 def in_force(configured: Tunables, overrides: Mapping[str, Override]) -> Tunables:

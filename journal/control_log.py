@@ -22,6 +22,17 @@ class ControlLog(EventLog):
         """Whether an operator's pause is in force; a pause outlives its session."""
         return self._newest(Kind.PAUSED) > self._newest(Kind.RESUMED)
 
+    @property
+    def paused_by(self) -> tuple[str, int] | None:
+        """Who paused, and when (microseconds since 1970-01-01 UTC); None where no pause is in force."""
+        if not self.paused:
+            return None
+        row = self._row(
+            "SELECT e.seq, e.data, e.ts FROM latest l JOIN event e ON e.seq = l.seq WHERE l.kind = ? AND l.source = 0",
+            Kind.PAUSED.value,
+        )
+        return None if row is None else (str(decode(row[0], row[1])["who"]), int(row[2]))
+
     def pause(self, *, who: str, now_us: int) -> bool:
         """Record a pause; return False, recording nothing, where one is in force."""
         return self._toggle(Kind.PAUSED, who, now_us, wanted=not self.paused)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from journal import control_status, queries
 from journal.checkpoint import Checkpoint, Order
+from journal.control_status import Sample, SlowDown
 from journal.entries import SourceCounts
 from journal.events import Kind, decode
+from journal.lock import Owner
 from journal.projections import PARK_OPERATION
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from journal.control_status import Sample, SlowDown
     from journal.entries import SourceRecord
-    from journal.lock import Owner
 
 FAILURES_SHOWN_MAX = 5
 """Most failures shown per source, the most frequent first."""

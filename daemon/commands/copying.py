@@ -181,7 +181,8 @@ def run(
 
         from daemon import service
 
-        return trio.run(service.run, config, RunOptions(**flags), ending)
+        load = functools.partial(load_config, config_path, overrides)
+        return trio.run(service.run, config, RunOptions(**flags), ending, load)
 
     ctx.exit(_concluded(config_path, overrides, work))
 

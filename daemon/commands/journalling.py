@@ -1,103 +1,18 @@
-"""Commands that act on the journal alone: requeue, and check, rebuild, export and backup of the file."""
+"""Commands that look after the journal's file: check, rebuild, export, backup."""
 
 from __future__ import annotations
 
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from daemon.commands.options import config_option, find_journal, journal_option, now_us, row_key
+from daemon.commands.options import config_option, find_journal, journal_option
 from daemon.errors import ConfigError, ExitCode
-from daemon.operators import operator
 
-if TYPE_CHECKING:
-    from journal.log import Journal
-
-OWNER_WAIT_SECONDS = 1.0
-"""How long a command waits for a daemon that is just ending; one that runs is named at once after that."""
 PROBLEMS_SHOWN_MAX = 20
 """What `journal check` prints: one screen."""
-NARROWING_SHOWN_MAX = 5
-"""Options that a message repeats: one line, also of a requeue of a thousand keys."""
-
-
-@click.command()
-@config_option
-@journal_option
-@click.option("--source", "source_name", metavar="NAME", help="Parked keys of this source.")
-@click.option(
-    "--key", "keys", metavar="KEY", multiple=True, help="This parked key, as explain shows it; repeatable."
-)
-@click.option("--failure", metavar="CLASS", help="Keys parked for this class of failure, as status shows it.")
-@click.option("--all", "every", is_flag=True, help="Every parked key.")
-def requeue(
-    config_path: Path | None,
-    journal_path: Path | None,
-    source_name: str | None,
-    keys: tuple[str, ...],
-    failure: str | None,
-    *,
-    every: bool,
-) -> None:
-    """Give parked keys another chance: the next `run` drives them again."""
-    narrowed = bool(source_name or keys or failure)
-    if narrowed == every:
-        raise ConfigError(
-            ["requeue: which keys is not clear; expected --all, or some of --source, --key and --failure"],
-            "`backfillctl status` lists what is parked, and why",
-        )
-    path = find_journal(config_path, journal_path)
-    _refuse_unknown_class(failure)
-    from journal.log import Journal
-
-    with Journal.open(path, now_us=now_us(), wait_seconds=OWNER_WAIT_SECONDS) as journal:
-        number = journal.requeue(
-            source=_source_id(journal, source_name),
-            row_keys=[row_key(key) for key in keys] or None,
-            failure=failure,
-            who=operator(),
-            now_us=now_us(),
-        )
-    if number:
-        click.echo(
-            f"{number} {'key' if number == 1 else 'keys'} requeued; the next `backfillctl run` drives {'it' if number == 1 else 'them'} again"
-        )
-    elif every:
-        click.echo("nothing requeued: no key is parked")
-    else:
-        raise ConfigError(
-            [f"requeue: no parked key matches {_narrowing(source_name, keys, failure)}; nothing requeued"],
-            "`backfillctl status` lists what is parked and why, `backfillctl explain KEY` tells a key's state",
-        )
-
-
-def _narrowing(source_name: str | None, keys: tuple[str, ...], failure: str | None) -> str:
-    options = [("--source", source_name), *(("--key", key) for key in keys), ("--failure", failure)]
-    given = [f'{option} "{value}"' for option, value in options if value is not None]
-    shown = ", ".join(given[:NARROWING_SHOWN_MAX])
-    return (
-        f"{shown} and {len(given) - NARROWING_SHOWN_MAX} more" if len(given) > NARROWING_SHOWN_MAX else shown
-    )
-
-
-def _refuse_unknown_class(failure: str | None) -> None:
-    from daemon.retrying import FailureClass
-
-    known = [kind.value for kind in FailureClass]
-    if failure is not None and failure not in known:
-        raise ConfigError([f'--failure: found "{failure}"; expected one of {", ".join(known)}'])
-
-
-def _source_id(journal: Journal, name: str | None) -> int | None:
-    if name is None:
-        return None
-    if name not in journal.sources:
-        known = ", ".join(journal.sources) or "none"
-        raise ConfigError([f'--source: found "{name}"; expected a source of this journal: {known}'])
-    return journal.sources[name].id
 
 
 @click.group("journal")
@@ -200,4 +115,4 @@ def journal_backup(destination: Path, config_path: Path | None, journal_path: Pa
     click.echo(f"{path} copied to {destination}")
 
 
-COMMANDS = (requeue, journal_group)
+COMMANDS = (journal_group,)

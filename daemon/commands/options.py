@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from daemon.errors import ConfigError
+from daemon.local_sockets import candidates
 from daemon.settings_file import journal_variable, read_document
 
 if TYPE_CHECKING:
@@ -85,6 +87,45 @@ def find_journal(config_path: Path | None, journal_path: Path | None) -> Path:
             "or give --journal FILE",
         )
     return config_path.absolute().parent / Path(journal).expanduser()
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """A migration as a client finds it.
+
+    Attributes:
+        journal: its journal.
+        sockets: where its daemon may listen, the likeliest first.
+        naming: the options that named it, to be typed again.
+    """
+
+    journal: Path
+    sockets: tuple[Path, ...]
+    naming: str
+
+
+def find_migration(config_path: Path | None, journal_path: Path | None) -> Whereabouts:
+    """Return the journal, as `find_journal`, and where its daemon may listen.
+
+    Of the configuration, only `migration.journal` and `control.socket` are read.
+
+    Raises:
+        ConfigError: none is named, or control.socket is no path.
+    """
+    journal = find_journal(config_path, journal_path).absolute()
+    variable = os.environ.get("BACKFILL_CONTROL_SOCKET")
+    configured = Path(variable).expanduser().absolute() if variable else None
+    if configured is None and config_path is not None and journal_path is None:
+        section = read_document(config_path).get("control", {})
+        socket = section.get("socket") if isinstance(section, dict) else section
+        if socket is not None and (not isinstance(socket, str) or not socket):
+            raise ConfigError([f"control.socket: found {socket!r}; expected the path of a socket"])
+        configured = config_path.absolute().parent / Path(socket).expanduser() if socket else None
+    sockets = candidates(configured, journal, config_path, os.environ)
+    naming = (
+        f"--journal {journal}" if config_path is None or journal_path is not None else f"-c {config_path}"
+    )
+    return Whereabouts(journal, tuple(sockets), naming)
 
 
 def row_key(argument: str) -> str:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.commands.options import config_option, find_journal, journal_option, now_us, row_key
+from daemon.commands.options import (
+    config_option,
+    find_journal,
+    find_migration,
+    journal_option,
+    now_us,
+    row_key,
+)
 from daemon.commands.past import past_status
 from daemon.errors import ConfigError
 
@@ -26,22 +33,37 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pr
     metavar="TIME",
     help='Tell how it was at a time with its zone, or "2h" ago, from the log alone.',
 )
+@click.option("--live", is_flag=True, help="Ask the running daemon, and show what only it knows.")
 @_json
-def status(config_path: Path | None, journal_path: Path | None, *, as_of: str | None, as_json: bool) -> None:
+def status(
+    config_path: Path | None, journal_path: Path | None, *, as_of: str | None, live: bool, as_json: bool
+) -> None:
     """Tell how far the migration is, and why it is not further."""
-    path = find_journal(config_path, journal_path)
-    from daemon.rendering import status_json, status_text
+    where = find_migration(config_path, journal_path)
+    from daemon.commands.asking import live_status, status_of_migration
+    from daemon.rendering import live_text, status_json, status_text
     from journal.reader import Reader
 
     now = now_us()
     moment = now if as_of is None else _moment("--as-of", as_of)
-    with Reader.open(path) as reader:
-        found = reader.status(now_us=now) if as_of is None else past_status(reader, moment, now_us=now)
+    facts = None
+    if live and as_of is not None:
+        raise ConfigError(["status: found --live and --as-of; expected one of them"])
+    if live:
+        found, facts = live_status(where)
+    elif as_of is None:
+        found = status_of_migration(where, now_us=now)
+    else:
+        with Reader.open(where.journal) as reader:
+            found = past_status(reader, moment, now_us=now)
     if as_json:
-        click.echo(json.dumps(status_json(found, now_us=moment, past=as_of is not None), indent=2))
+        document = status_json(found, now_us=moment, past=as_of is not None)
+        click.echo(json.dumps(document if facts is None else {**document, "live": facts}, indent=2))
         return
     width = shutil.get_terminal_size().columns
     click.echo(status_text(found, now_us=moment, width=width, past=as_of is not None))
+    if facts is not None:
+        click.echo(live_text(facts))
 
 
 @click.command()
