@@ -13,13 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from daemon import layer_cache
 from daemon.errors import ConfigError
-from daemon.settings_checks import relation_problems, source_problems, throttle_problems
+from daemon.settings_checks import hook_problems, relation_problems, source_problems, throttle_problems
 from daemon.settings_file import read_document
 from daemon.settings_layers import Layers
 from daemon.settings_metrics import MetricsConfig
 from daemon.settings_models import (
     Config,
     ControlConfig,
+    HooksConfig,
     LayerCacheSection,
     LimitsConfig,
     LogConfig,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "HooksConfig",
     "LimitsConfig",
     "MaxFailures",
     "MetricsConfig",
@@ -121,6 +123,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
     upload = _section(layers, UploadConfig, "upload")
     throttle = _section(layers, ThrottleConfig, "throttle")
     limits = _section(layers, LimitsConfig, "limits") or LimitsConfig()
+    hooks = _section(layers, HooksConfig, "hooks") or HooksConfig()
     log = _section(layers, LogConfig, "log") or LogConfig()
     metrics = _section(layers, MetricsConfig, "metrics") or MetricsConfig()
     control = _section(layers, ControlConfig, "control") or ControlConfig()
@@ -129,6 +132,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
     problems += relation_problems(migration, postgres, s3, upload, now_us=now_us)
     problems += throttle_problems(throttle, postgres)
     problems += source_problems(sources, s3)
+    problems += hook_problems(hooks, env.get("PATH"))
     if not sources and not problems:
         problems.append("source: none; expected a [[source]] for each table, or [layer_cache]")
     if problems or migration is None or postgres is None or s3 is None or upload is None or throttle is None:
@@ -147,6 +151,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
         upload=upload,
         throttle=throttle,
         limits=limits,
+        hooks=hooks,
         log=log,
         metrics=metrics,
         control=ControlConfig(socket=control.socket and control.socket.absolute()),

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from daemon.config import Config
 from daemon.error_text import expected, problem_text, unexpected
@@ -32,11 +32,13 @@ class Ending:
         log: where it is written.
         outcome: how it ended, in words; empty until that is known.
         copied_before: bytes that were uploaded when the session began; None before one begins.
+        begun: when the command began, monotonic seconds.
     """
 
     log: StderrLog
     outcome: str = ""
     copied_before: int | None = None
+    begun: float = field(default_factory=time.monotonic)
 
     def begin(self, counts: Iterable[SourceCounts]) -> None:
         """Note what was there before the session that begins."""
@@ -56,7 +58,6 @@ def concluded(
     Raises:
         BaseException: what nobody expects, after the last line: a traceback for a report is worth more.
     """
-    begun = time.monotonic()
     ending = Ending(to_stderr(chosen_style(log_format, os.environ)))
     config: Config | None = None
     try:
@@ -66,15 +67,15 @@ def concluded(
     except (BackfillError, JournalError, KeyboardInterrupt, BaseExceptionGroup) as error:
         code = _tell(error)
         ending.outcome = _interruption(code, ending)
-        _write_last(ending, config, code, time.monotonic() - begun)
+        _write_last(ending, config, code)
         if unexpected(error):
             raise
         return code
     except BaseException as error:
         ending.outcome = f"failed: {type(error).__name__}"
-        _write_last(ending, config, ExitCode.FAILED, time.monotonic() - begun)
+        _write_last(ending, config, ExitCode.FAILED)
         raise
-    _write_last(ending, config, code, time.monotonic() - begun)
+    _write_last(ending, config, code)
     return code
 
 
@@ -103,8 +104,9 @@ def _interruption(code: ExitCode, ending: Ending) -> str:
     return "did not start" if ending.copied_before is None else "halted"
 
 
-def _write_last(ending: Ending, config: Config | None, code: ExitCode, seconds: float) -> None:
-    counts = None if config is None else _counts(config)
+def _write_last(ending: Ending, config: Config | None, code: ExitCode) -> None:
+    seconds = time.monotonic() - ending.begun
+    counts = None if config is None else counts_of(config)
     copied = 0 if counts is None else sum(each.stored_bytes for each in counts)
     uploaded = 0 if ending.copied_before is None else max(0, copied - ending.copied_before)
     level = logging.ERROR
@@ -123,7 +125,7 @@ def _write_last(ending: Ending, config: Config | None, code: ExitCode, seconds: 
     )
 
 
-def _counts(config: Config) -> list[SourceCounts] | None:
+def counts_of(config: Config) -> list[SourceCounts] | None:
     """Return the journal's counts as any reader finds them; None where there is no journal that can be read."""
     try:
         with Reader.open(config.migration.journal, undisturbing=True) as reader:

@@ -59,6 +59,8 @@ class LogEvent(Enum):
     CANCELLED = (logging.WARNING, "it was asked twice to stop: work in hand is cancelled")
     JOURNAL_DISCARDED = (logging.INFO, "nothing was planned, so the new journal is not kept")
     END_UNRECORDED = (logging.WARNING, "the journal could not take how the session ended")
+    HOOK_RAN = (logging.INFO, "a hook was run and ended with 0; the beginning of what it said")
+    HOOK_FAILED = (logging.WARNING, "a hook could not be started, failed or outlived its time")
     FAILED = (logging.ERROR, "an error that ended the command, with its hint")
     REPEATED = (logging.WARNING, "how many lines of one kind were left out, since too many came")
     UNHEARD = (logging.WARNING, "the service manager does not take what we tell it")

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from daemon.log_events import LogEvent, Scalar, Told, told_in
@@ -50,6 +50,10 @@ class StderrLog(logging.Handler):
     def redacted(self, key: str) -> str:
         """Return `key` as this log shows it."""
         return key if self._redactor is None else self._redactor.hashed(key)
+
+    def redacted_text(self, text: str, keys: Collection[str]) -> str:
+        """Return `text` with each of `keys` as this log shows it."""
+        return text if self._redactor is None else self._redactor.redacted(text, keys)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, unless too many of its kind came; first what was left out before."""

@@ -22,6 +22,7 @@ from daemon.endpoints import open_bucket
 from daemon.errors import ExitCode
 from daemon.estimating import Estimate, total
 from daemon.heartbeat import Heartbeat, beating
+from daemon.hooks import with_hooks
 from daemon.layouts import layout_of
 from daemon.log_events import LogEvent, log_event
 from daemon.migration import Ended, Migration, interrupted, scan_limits, survey
@@ -111,21 +112,25 @@ async def _run(
         starting.hand_over()
         opened.steering.heartbeat = heartbeat
         heartbeat.started()
-        work = functools.partial(migration.run, bucket)
+
+        async def work() -> ExitCode:
+            copying = functools.partial(migration.run, bucket)
+            ended = await in_session(config, opened, migration, copying, drain, ending, heartbeat.notifier)
+            if not options.verify or ended.exit_code is not ExitCode.DONE:
+                return ended.exit_code
+            codes: list[ExitCode] = []
+            heartbeat.notifier.status(VERIFYING)
+            with drain.governs(grace=0):
+                codes.append(
+                    await _verified(config, opened.recorder, bucket, runtime, ending, no_extra=False)
+                )
+            if not codes:
+                ending.outcome = f"{ended.reason}, but verifying it was stopped on {drain.cause}"
+                return interrupted(drain)
+            return codes[0]
+
         with heartbeat.through(lambda: opened.recorder.call(lambda _journal, _now: None)):
-            ended = await in_session(config, opened, migration, work, drain, ending, heartbeat.notifier)
-            if options.verify and ended.exit_code is ExitCode.DONE:
-                codes: list[ExitCode] = []
-                heartbeat.notifier.status(VERIFYING)
-                with drain.governs(grace=0):
-                    codes.append(
-                        await _verified(config, opened.recorder, bucket, runtime, ending, no_extra=False)
-                    )
-                if not codes:
-                    ending.outcome = f"{ended.reason}, but verifying it was stopped on {drain.cause}"
-                    return interrupted(drain)
-                return codes[0]
-            return ended.exit_code
+            return await with_hooks(work, config, opened.recorder, drain, ending)
 
 
 async def plan(config: Config, options: PlanOptions, ending: Ending) -> ExitCode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -11,7 +12,14 @@ from daemon.settings_values import timestamp_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.settings_models import MigrationSection, PostgresConfig, S3Section, SourceConfig, UploadConfig
+    from daemon.settings_models import (
+        HooksConfig,
+        MigrationSection,
+        PostgresConfig,
+        S3Section,
+        SourceConfig,
+        UploadConfig,
+    )
     from daemon.settings_throttle import ThrottleConfig
 
 CONNECTIONS_MIN_WITH_READINGS = 3
@@ -82,6 +90,26 @@ def throttle_problems(throttle: ThrottleConfig | None, postgres: PostgresConfig 
             f"postgres.connections: found {postgres.connections}; expected at least "
             f"{CONNECTIONS_MIN_WITH_READINGS} with readings in [throttle], which have one to themselves"
         )
+    return problems
+
+
+def hook_problems(hooks: HooksConfig, search_path: str | None) -> list[str]:
+    """Return the hooks whose program can't be run: wrong now, rather than at the end of a night.
+
+    `search_path` is PATH, for programs that are named without a directory.
+    """
+    problems = []
+    for name in ("on_complete", "on_parked", "on_halt"):
+        command = getattr(hooks, name)
+        if command is None:
+            continue
+        program = command[0]
+        if "/" in program and not program.startswith("/"):
+            problems.append(
+                f'hooks.{name}: found "{program}"; expected the absolute path of a program, or a name in PATH'
+            )
+        elif shutil.which(program, path=search_path) is None:
+            problems.append(f'hooks.{name}: found "{program}"; expected a program that exists and may be run')
     return problems
 
 

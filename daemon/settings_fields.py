@@ -135,6 +135,14 @@ def file_path(value: object) -> Path:
     raise ValueError('the path of a file, such as "/var/lib/backfill/layer-cache/journal.db"')
 
 
+def command(value: object) -> tuple[str, ...]:
+    """Return a program and its arguments."""
+    words = value if isinstance(value, list | tuple) else ()
+    if words and words[0] and all(isinstance(word, str) and "\x00" not in word for word in words):
+        return tuple(words)
+    raise ValueError('a program and its arguments, such as ["/usr/local/bin/tell", "done"]; no shell runs it')
+
+
 def true_or_false(value: object) -> bool:
     """Return a boolean, and take nothing else for one."""
     if isinstance(value, bool):

@@ -9,6 +9,7 @@ from daemon.settings_file import journal_variable
 from daemon.settings_metrics import MetricsConfig
 from daemon.settings_models import (
     ControlConfig,
+    HooksConfig,
     LayerCacheSection,
     LimitsConfig,
     LogConfig,
@@ -33,6 +34,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "throttle": ThrottleConfig,
     "limits": LimitsConfig,
     "log": LogConfig,
+    "hooks": HooksConfig,
     "metrics": MetricsConfig,
     "control": ControlConfig,
     "layer_cache": LayerCacheSection,

@@ -55,6 +55,7 @@ _Name = Annotated[str, BeforeValidator(fields.matching(r"[A-Za-z0-9][A-Za-z0-9._
 _Text = Annotated[
     str, BeforeValidator(fields.matching(r"(?s)[^\x00]*\S[^\x00]*", "a text that is not empty"))
 ]
+_Command = Annotated[tuple[str, ...] | None, BeforeValidator(fields.command)]
 _Switch = Annotated[bool, BeforeValidator(fields.true_or_false)]
 Bucket = Annotated[str, BeforeValidator(values.bucket_name)]
 
@@ -208,6 +209,22 @@ class LimitsConfig(_Model):
     limit: Annotated[int | None, BeforeValidator(fields.whole(1, 10**12))] = None
 
 
+class HooksConfig(_Model):
+    """Commands that `run` runs at its end, each a program and its arguments; None: nothing.
+
+    Attributes:
+        on_complete: every key is settled.
+        on_parked: it ended with parked keys.
+        on_halt: an error ended it, or a mismatch was found.
+        timeout: seconds that a command may take.
+    """
+
+    on_complete: _Command = None
+    on_parked: _Command = None
+    on_halt: _Command = None
+    timeout: Annotated[float, BeforeValidator(fields.seconds(0.1, 3600))] = 60.0
+
+
 class LogConfig(_Model):
     """How `run`, `plan` and `verify` log.
 
@@ -323,6 +340,7 @@ class Config(_Model):
     throttle: ThrottleConfig = ThrottleConfig()
     limits: LimitsConfig = LimitsConfig()
     log: LogConfig = LogConfig()
+    hooks: HooksConfig = HooksConfig()
     metrics: MetricsConfig = MetricsConfig()
     control: ControlConfig = ControlConfig()
     sources: Annotated[tuple[SourceConfig, ...], AfterValidator(_not_empty)]

@@ -67,6 +67,12 @@ bucket = "example-blobs"
 # max_bytes = "10GiB"                     # by planned sizes; one key at least
 # limit = 1000                            # keys
 
+# [hooks]                                 # commands that `run` runs at its end, without a shell
+# on_complete = ["/usr/local/bin/tell", "done"]
+# on_parked = ["/usr/local/bin/tell", "keys parked"]
+# on_halt = ["/usr/local/bin/page"]
+# timeout = "60s"
+
 # [log]                                   # of run, plan and verify, on stderr
 # format = "text"                         # or "json": one object a line
 # redact_keys = false                     # true: keys only as a hash that `explain` finds again
