@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
+from daemon.checking_throttle import check_throttle
 from daemon.conninfo import connection_target
 from daemon.errors import BackfillError, ExitCode
 from daemon.findings import Finding, Level, failure, ok, warning
@@ -38,9 +39,14 @@ async def check_postgres(config: Config, report: Callable[[Finding], None], *, r
     """
     try:
         async with open_source(
-            config.postgres, migration=config.migration.name, give_up_after=0.0, random=runtime.random
+            config.postgres,
+            migration=config.migration.name,
+            give_up_after=0.0,
+            random=runtime.random,
+            throttle=config.throttle,
         ) as postgres:
             await _check_server(postgres, config, report, now_us=runtime.now_us)
+            await check_throttle(config.throttle, postgres, report, now_us=runtime.now_us())
             for source in config.sources:
                 await _check_source(postgres, source, report)
     except BackfillError as error:

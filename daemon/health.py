@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from daemon.describing import Session
 
 OPERATION = "MEASURE"
-ROLE = "SELECT pg_is_in_recovery(), pg_has_role('pg_read_all_stats', 'USAGE')"
+ROLE = "SELECT pg_is_in_recovery(), pg_has_role('pg_read_all_stats', 'USAGE'), current_user::text"
 
 STANDBY_LAG = """
 SELECT CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0.0::float8
@@ -39,7 +39,6 @@ WHERE backend_type = 'client backend' AND state IN ('active', 'fastpath function
 
 QUERY_HINT = "correct throttle.query: one row, one number, tables named with their schema, no semicolon"
 NUMBER_HINT = "select one number; extract(epoch FROM …) makes one of an interval"
-STATS_HINT = "GRANT pg_read_all_stats TO {user}, or leave out throttle.{key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +74,16 @@ async def measure(
     """
     rules = rules_of(throttle)
     try:
-        ((in_recovery, sees_all),) = await session.fetch(ROLE, operation=OPERATION)
+        ((in_recovery, sees_all, user),) = await session.fetch(ROLE, operation=OPERATION)
     except Failure as failure:
         unread = Reading(None, failure.message)
         silence = "" if failure.answered else failure.message
         return Health({rule.cause: unread for rule in rules}, silence)
     first_server.admit_role(session.where, in_recovery=in_recovery)
+    blind = None if sees_all else user
     takers: dict[Cause, Callable[[], Awaitable[Reading]]] = {
-        Cause.REPLICA_LAG: lambda: _lag(session, in_recovery=in_recovery, sees_all=sees_all),
-        Cause.ACTIVE_SESSIONS: lambda: _active_sessions(session, ours, sees_all=sees_all),
+        Cause.REPLICA_LAG: lambda: _lag(session, blind, in_recovery=in_recovery),
+        Cause.ACTIVE_SESSIONS: lambda: _active_sessions(session, blind, ours),
         Cause.QUERY: lambda: _query(session, throttle.query or ""),
     }
     readings = {}
@@ -95,21 +95,21 @@ async def measure(
     return Health(readings)
 
 
-async def _lag(session: Session, *, in_recovery: bool, sees_all: bool) -> Reading:
+async def _lag(session: Session, blind: str | None, *, in_recovery: bool) -> Reading:
     if in_recovery:
         lag = await session.value(STANDBY_LAG, operation=OPERATION)
         if lag is None:
             return Reading(None, "this standby has replayed no transaction since it started")
         return Reading(max(0.0, lag))
-    if not sees_all:
-        return _blind("replica_lag")
+    if blind is not None:
+        return _unseen(Cause.REPLICA_LAG, blind)
     ((lag, standbys),) = await session.fetch(PRIMARY_LAG, operation=OPERATION)
     return Reading(max(0.0, lag), note="" if standbys else "no standby is connected")
 
 
-async def _active_sessions(session: Session, ours: Sequence[int], *, sees_all: bool) -> Reading:
-    if not sees_all:
-        return _blind("active_sessions")
+async def _active_sessions(session: Session, blind: str | None, ours: Sequence[int]) -> Reading:
+    if blind is not None:
+        return _unseen(Cause.ACTIVE_SESSIONS, blind)
     return Reading(await session.value(ACTIVE_SESSIONS, list(ours), operation=OPERATION))
 
 
@@ -143,11 +143,10 @@ def _number(rows: Sequence[Sequence[Any]]) -> Reading:
     return Reading(float(value))
 
 
-def _blind(key: str) -> Reading:
-    hint = STATS_HINT.format(user="the role", key=key)
-    return _wrong(
-        RefusedError(f"throttle.{key}: without pg_read_all_stats the server does not show it", hint)
-    )
+def _unseen(cause: Cause, user: str) -> Reading:
+    problem = f"throttle.{cause}: {user} lacks pg_read_all_stats, without which the server does not show it"
+    hint = f"GRANT pg_read_all_stats TO {user}, or leave out throttle.{cause}"
+    return _wrong(RefusedError(problem, hint))
 
 
 def _wrong(error: BackfillError) -> Reading:

@@ -30,10 +30,20 @@ def grants_sql(config: Config) -> str:
     lines += [
         f"GRANT SELECT ON TABLE {_quoted(schema)}.{_quoted(table)} TO {role};" for schema, table in tables
     ]
-    lines.append(
-        f"GRANT pg_read_all_stats TO {role}; -- else late transactions are waited for, not seen to have ended"
-    )
+    lines.append(f"GRANT pg_read_all_stats TO {role}; -- {_need_of_stats(config)}")
+    if config.throttle.query is not None:
+        lines.append(f"-- and SELECT on what throttle.query reads, to {role}")
     return "\n".join(lines)
+
+
+def _need_of_stats(config: Config) -> str:
+    keys = [
+        f"throttle.{key}"
+        for key in ("replica_lag", "active_sessions")
+        if getattr(config.throttle, key) is not None
+    ]
+    late = "else late transactions are waited for, not seen to have ended"
+    return f"needed by {' and '.join(keys)}; {late}" if keys else late
 
 
 def iam_policy(config: Config) -> dict[str, Any]:

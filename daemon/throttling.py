@@ -41,6 +41,11 @@ class Rule:
     threshold: float
     hibernate: float | None = None
 
+    @property
+    def key(self) -> str:
+        """The configuration's key, for hints."""
+        return f"throttle.{self.cause}"
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

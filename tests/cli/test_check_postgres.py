@@ -141,3 +141,63 @@ def test_a_server_that_nobody_runs_is_unreachable(check: Checked) -> None:
     (failed,) = check("postgresql://reader@127.0.0.1:9/app")
     assert failed.exit_code == ExitCode.UNREACHABLE
     assert "postgres.dsn" in failed.hint
+
+
+class TestThrottle:
+    """What `check` says of [throttle]."""
+
+    @staticmethod
+    def found(check: Checked, lines: str, dsn: str | None = None) -> list[Finding]:
+        check.database.sql(TABLE)
+        found = check(dsn, source=f"[throttle]\n{lines}\n")
+        return [finding for finding in found if finding.subject == "throttle"]
+
+    def test_nothing_is_said_of_what_is_not_configured(self, check: Checked) -> None:
+        assert self.found(check, "rows_per_second = 5") == []
+
+    def test_each_reading_is_told_with_its_thresholds(self, check: Checked) -> None:
+        lines = (
+            'active_sessions = 40\nactive_sessions_hibernate = 80\nquery = "select 1.5"\nquery_threshold = 2'
+        )
+        found = self.found(check, lines)
+        assert [finding.level for finding in found] == [Level.OK, Level.OK]
+        assert found[0].text.endswith("; throttles above 40, hibernates above 80")
+        assert found[1].text == "throttle.query 1.5; throttles above 2"
+
+    def test_a_lag_that_no_standby_can_show_is_yellow(self, check: Checked) -> None:
+        (found,) = self.found(check, 'replica_lag = "10s"')
+        assert found.level is Level.WARNING
+        assert found.text == "replica lag 0 s; throttles above 10 s: no standby is connected"
+        assert "throttle.replica_lag" in found.hint
+
+    def test_a_value_above_its_threshold_is_yellow(self, check: Checked) -> None:
+        (found,) = self.found(check, 'query = "select 3"\nquery_threshold = 2')
+        assert found.level is Level.WARNING
+        assert "would wait now" in found.hint
+
+    @pytest.mark.parametrize(
+        ("query", "problem"),
+        [
+            ("selec", "syntax error"),
+            ("select 1 where false", "it returned no row"),
+            ("select null::int", "it returned NULL"),
+            ("select 1/0", "DivisionByZeroError"),
+        ],
+    )
+    def test_a_query_that_can_not_be_read_is_red_and_named(
+        self, check: Checked, query: str, problem: str
+    ) -> None:
+        (found,) = self.found(check, f'query = "{query}"\nquery_threshold = 2')
+        assert (found.level, found.exit_code) == (Level.FAILURE, ExitCode.USAGE)
+        assert "throttle.query" in found.text
+        assert problem in found.text
+        assert found.hint
+
+    def test_a_missing_right_is_red_and_names_the_grant(self, check: Checked, reader: str) -> None:
+        (found,) = self.found(check, "active_sessions = 5", reader)
+        assert (found.level, found.exit_code) == (Level.FAILURE, ExitCode.REFUSED)
+        assert "GRANT pg_read_all_stats" in found.hint
+
+    def test_the_timetable_is_told_as_it_is_now(self, check: Checked) -> None:
+        (found,) = self.found(check, 'timetable = "00:00,20M"')
+        assert found.text.startswith("timetable: 20.0 MiB/s until ")

@@ -28,6 +28,13 @@ def test_grants_name_the_role_database_schema_and_table(write_config: WriteConfi
     ]
 
 
+def test_grants_say_what_the_readings_need(write_config: WriteConfig) -> None:
+    text = SMALLEST + '[throttle]\nactive_sessions = 5\nquery = "select 1"\nquery_threshold = 2\n'
+    stats, query = grants_sql(config_of(write_config(text))).splitlines()[-2:]
+    assert "; -- needed by throttle.active_sessions; else late" in stats
+    assert query == '-- and SELECT on what throttle.query reads, to "reader"'
+
+
 def test_the_policy_allows_objects_under_the_prefix_and_nothing_else(write_config: WriteConfig) -> None:
     policy = iam_policy(config_of(write_config(SMALLEST + 'prefix = "a*/"\n')))
     copy, listing, probe = policy["Statement"]

@@ -102,6 +102,7 @@ class World:
     proxy: CountingProxy | None = None
     upload: dict[str, Any] = field(default_factory=dict)
     s3: dict[str, Any] = field(default_factory=dict)
+    throttle: dict[str, Any] = field(default_factory=dict)
     prefix: str = field(default_factory=fresh_prefix)
     cutoff: str | None = None
     secret_key: str | None = None
@@ -141,6 +142,8 @@ class World:
             *(f"{key} = {json.dumps(value)}" for key, value in self.s3.items()),
             "[upload]",
             *(f"{key} = {json.dumps(value)}" for key, value in self.upload.items()),
+            "[throttle]",
+            *(f"{key} = {json.dumps(value)}" for key, value in self.throttle.items()),
         ]
         for table in self.tables:
             lines += [
