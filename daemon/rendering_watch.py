@@ -104,7 +104,7 @@ def _head(seen: View, width: int) -> list[Row]:
     for label, text in force_facts(seen):
         rows += [Row(line, Tone.WARNING) for line in units.wrap(f"{label} {text}", width, rest="  ")[:2]]
     note = standing_note(seen)
-    return [*rows, Row(units.clip(f"note: {note}", width))] if note else rows
+    return [*rows, Row(_cut(f"note: {note}", width))] if note else rows
 
 
 def _moment(seen: View) -> str:

@@ -34,9 +34,27 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pr
     help='Tell how it was at a time with its zone, or "2h" ago, from the log alone.',
 )
 @click.option("--live", is_flag=True, help="Ask the running daemon, and show what only it knows.")
+@click.option(
+    "--watch", "watched", is_flag=True, help="Show it again and again, on a terminal full screen; q leaves."
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two looks of --watch.",
+)
 @_json
 def status(
-    config_path: Path | None, journal_path: Path | None, *, as_of: str | None, live: bool, as_json: bool
+    *,
+    config_path: Path | None,
+    journal_path: Path | None,
+    as_of: str | None,
+    live: bool,
+    watched: bool,
+    interval: float,
+    as_json: bool,
 ) -> None:
     """Tell how far the migration is, and why it is not further."""
     where = find_migration(config_path, journal_path)
@@ -44,16 +62,21 @@ def status(
     from daemon.rendering import live_text, status_json, status_text
     from journal.reader import Reader
 
+    given = [("--live", live), ("--watch", watched), ("--as-of", as_of is not None)]
+    ways = [option for option, is_given in given if is_given]
+    if len(ways) > 1:
+        raise ConfigError([f"status: found {' and '.join(ways)}; expected one of them"])
+    if watched:
+        from daemon.commands.watching import watch
+
+        watch(lambda now: status_of_migration(where, now_us=now), interval_seconds=interval, as_json=as_json)
+        return
     now = now_us()
     moment = now if as_of is None else _moment("--as-of", as_of)
-    facts = None
-    if live and as_of is not None:
-        raise ConfigError(["status: found --live and --as-of; expected one of them"])
-    if live:
-        found, facts = live_status(where)
-    elif as_of is None:
-        found = status_of_migration(where, now_us=now)
+    if as_of is None:
+        found, facts = live_status(where) if live else (status_of_migration(where, now_us=now), None)
     else:
+        facts = None
         with Reader.open(where.journal) as reader:
             found = past_status(reader, moment, now_us=now)
     if as_json:
