@@ -20,6 +20,7 @@ import trio
 
 from daemon.config import Config, MetricsConfig
 from daemon.controls import Controls
+from daemon.disk_reserve import reserve_of
 from daemon.drain import Drain
 from daemon.ending import Ending
 from daemon.error_text import expected
@@ -89,15 +90,23 @@ class Monitor:
         self._runtime = runtime
         self._controls: Controls | None = None
         self._bucket: Expiring | None = None
+        self._disk_reserve: int | None = None
         self._turn = trio.Lock()
         self._read_at = -CACHE_SECONDS
         self._read: Recorded | None = None
 
     def watch(self, controls: Controls, bucket: Expiring) -> None:
-        """Say that both ends have answered, and with what the session works."""
+        """Say that both ends have answered, and with what the session works.
+
+        Raises:
+            BackfillError: the journal's disk can't be asked for its size.
+        """
         self.phase = Phase.WORKING
         self._controls = controls
         self._bucket = bucket
+        self._disk_reserve = reserve_of(
+            self._config.migration.journal.parent, self._config.migration.disk_reserve
+        )
 
     @asynccontextmanager
     async def lingering(self, drain: Drain, ending: Ending) -> AsyncIterator[None]:
@@ -157,6 +166,7 @@ class Monitor:
             tunables=None if controls is None else controls.tunables,
             credentials_expire_us=None if bucket is None else bucket.credentials_expire_us,
             deadline_us=self._config.migration.deadline_us,
+            disk_reserve_bytes=self._disk_reserve,
             heartbeat_age_seconds=None if heartbeat is None else heartbeat.age_seconds,
         )
         body, content_type = exposition(observed, call.fields.get("accept", ""))
