@@ -137,6 +137,8 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
         problems.append("source: none; expected a [[source]] for each table, or [layer_cache]")
     if problems or migration is None or postgres is None or s3 is None or upload is None or throttle is None:
         raise ConfigError(problems, f"correct {path}; `backfillctl init` writes a sample to compare with")
+    if postgres.auth == "rds-iam" and postgres.region is None:
+        postgres = postgres.model_copy(update={"region": s3.region})
     return Config(
         migration=MigrationConfig(
             cutoff_us=migration.cutoff,

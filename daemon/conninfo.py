@@ -39,6 +39,20 @@ _DEMANDS = {
 """Variables that can't be honoured; with a value, only that one makes a demand."""
 
 
+INSISTING_ON_TLS = frozenset({"require", "verify-ca", "verify-full"})
+"""Values of sslmode under which nothing is said in clear."""
+DEFAULT_PORT = 5432
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who logs in where: what an IAM token is made for."""
+
+    host: str
+    port: int
+    user: str
+
+
 @dataclass(frozen=True, repr=False)
 class ConnectionTarget:
     """Where and how to connect; its repr shows no secret.
@@ -50,6 +64,7 @@ class ConnectionTarget:
         application_name: None unless the DSN or PGAPPNAME names one.
         system_roots: sslrootcert=system: verify against the operating system's roots, host name included.
         server_settings: startup parameters beyond those of the DSN (PGOPTIONS).
+        login: for an IAM token; None unless one was asked for.
     """
 
     dsn: str
@@ -58,15 +73,17 @@ class ConnectionTarget:
     application_name: str | None
     system_roots: bool
     server_settings: Mapping[str, str] = field(default_factory=dict)
+    login: Login | None = None
 
     def __repr__(self) -> str:
         return f"ConnectionTarget({self.where})"
 
 
-def connection_target(dsn: str, env: Mapping[str, str], home: Path) -> ConnectionTarget:
+def connection_target(dsn: str, env: Mapping[str, str], home: Path, *, iam: bool = False) -> ConnectionTarget:
     """Read `dsn` with what `env` and the service file under `home` add.
 
-    Precedence as in libpq: the DSN, then its service, then the variables.
+    Precedence as in libpq: the DSN, then its service, then the variables. With `iam` the password will be a token:
+    one host, a user and TLS are required, and a password is refused.
 
     Raises:
         ConfigError: the DSN is malformed, or asks for what can't be honoured; all such demands at once.
@@ -96,6 +113,7 @@ def connection_target(dsn: str, env: Mapping[str, str], home: Path) -> Connectio
     timeout = _timeout(parameters.pop("connect_timeout", env.get("PGCONNECT_TIMEOUT", "")), problems)
     own_name = parameters.pop("application_name", env.get("PGAPPNAME"))
     fallback_name = parameters.pop("fallback_application_name", None)
+    login = _login(base, parameters, env, problems, system_roots=system_roots) if iam else None
     if problems:
         raise ConfigError(
             problems, "remove or correct them in postgres.dsn, the service file or the environment"
@@ -111,6 +129,7 @@ def connection_target(dsn: str, env: Mapping[str, str], home: Path) -> Connectio
         application_name=own_name or fallback_name,
         system_roots=system_roots,
         server_settings={"options": options} if options else {},
+        login=login,
     )
 
 
@@ -148,6 +167,39 @@ def _timeout(text: str, problems: list[str]) -> float:
         return CONNECT_TIMEOUT_SECONDS
     # libpq rounds 1 up to 2 seconds.
     return float(max(2, seconds)) if seconds > 0 else CONNECT_TIMEOUT_SECONDS
+
+
+def _login(
+    base: str,
+    parameters: Mapping[str, str],
+    env: Mapping[str, str],
+    problems: list[str],
+    *,
+    system_roots: bool,
+) -> Login | None:
+    """Return who logs in where, or add why a token can't be made for it."""
+    subject = 'postgres.auth = "rds-iam"'
+    before = len(problems)
+    userinfo, _, hosts = urlsplit(base).netloc.rpartition("@")
+    name, _, password = userinfo.partition(":")
+    if password or parameters.get("password"):
+        problems.append(f"{subject}: postgres.dsn holds a password; expected none, a token takes its place")
+    sslmode = (
+        parameters.get("sslmode") or env.get("PGSSLMODE") or ("verify-full" if system_roots else "prefer")
+    )
+    if sslmode not in INSISTING_ON_TLS:
+        problems.append(f"{subject}: found sslmode {sslmode}; expected verify-full, or at least require")
+    host, _, port = hosts.partition("]:") if hosts.startswith("[") else hosts.partition(":")
+    host = unquote(host.strip("[]")) or parameters.get("host") or env.get("PGHOST") or ""
+    port = port or parameters.get("port") or env.get("PGPORT") or str(DEFAULT_PORT)
+    if not host or "," in host or "," in hosts or host.startswith("/"):
+        problems.append(f"{subject}: found {host or 'no host'}; expected the name of one host")
+    if not port.isdecimal():
+        problems.append(f"{subject}: expected one port, a number")
+    user = unquote(name) or parameters.get("user") or env.get("PGUSER") or ""
+    if not user:
+        problems.append(f"{subject}: no user named; expected one in postgres.dsn or PGUSER")
+    return Login(host, int(port), user) if len(problems) == before else None
 
 
 def _where(base: str, parameters: Mapping[str, str], env: Mapping[str, str]) -> str:

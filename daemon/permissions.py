@@ -33,6 +33,10 @@ def grants_sql(config: Config) -> str:
     lines.append(f"GRANT pg_read_all_stats TO {role}; -- {_need_of_stats(config)}")
     if config.throttle.query is not None:
         lines.append(f"-- and SELECT on what throttle.query reads, to {role}")
+    if config.postgres.auth == "rds-iam":
+        lines.append(
+            f"GRANT rds_iam TO {role}; -- a role of RDS: it logs in by token, and by no password any more"
+        )
     return "\n".join(lines)
 
 
@@ -86,6 +90,16 @@ def iam_policy(config: Config) -> dict[str, Any]:
                 "Effect": "Allow",
                 "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
                 "Resource": key if key.startswith("arn:") and ":key/" in key else "*",
+            }
+        )
+    if config.postgres.auth == "rds-iam":
+        user, _ = _user_and_database(config.postgres.dsn)
+        statements.append(
+            {
+                "Sid": "LogInToTheDatabase",
+                "Effect": "Allow",
+                "Action": "rds-db:connect",
+                "Resource": f"arn:{partition}:rds-db:{config.postgres.region}:*:dbuser:*/{_literal(user) or '*'}",
             }
         )
     return {"Version": "2012-10-17", "Statement": statements}

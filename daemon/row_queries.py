@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from daemon.rows import Exclusions, SweptRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from daemon.config import SourceConfig
     from daemon.rows import TableFacts
@@ -58,6 +58,11 @@ def quoted(identifier: str) -> str:
 def literal(text: str) -> str:
     """Return `text` as an SQL literal, under standard_conforming_strings."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def set_statements(settings: Mapping[str, str], *, scope: str) -> str:
+    """Return the statements that set `settings` for "SESSION" or, in a transaction, "LOCAL"."""
+    return "; ".join(f"SET {scope} {quoted(name)} = {literal(value)}" for name, value in settings.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,9 @@ _Text = Annotated[
     str, BeforeValidator(fields.matching(r"(?s)[^\x00]*\S[^\x00]*", "a text that is not empty"))
 ]
 _Command = Annotated[tuple[str, ...] | None, BeforeValidator(fields.command)]
+_Region = Annotated[
+    str, BeforeValidator(fields.matching(r"[A-Za-z0-9-]{1,64}", 'a region such as "eu-west-1"'))
+]
 _Switch = Annotated[bool, BeforeValidator(fields.true_or_false)]
 Bucket = Annotated[str, BeforeValidator(values.bucket_name)]
 
@@ -104,6 +107,8 @@ class PostgresConfig(_Model):
         connections: of all kinds together.
         statement_timeout, lock_timeout: seconds, set in every session.
         late_grace: seconds to wait for transactions that can't be seen for want of pg_read_all_stats.
+        auth: "rds-iam": an IAM token takes the password's place.
+        region: of the database, for the token; s3.region where the file names none.
     """
 
     dsn: Annotated[str, BeforeValidator(values.postgres_uri)] = Field("postgresql://", repr=False)
@@ -111,6 +116,8 @@ class PostgresConfig(_Model):
     statement_timeout: Annotated[float, BeforeValidator(fields.seconds(0.1, 3600))] = 30.0
     lock_timeout: Annotated[float, BeforeValidator(fields.seconds(0.01, 600))] = 1.0
     late_grace: Annotated[float, BeforeValidator(fields.seconds(0, 86400))] = 300.0
+    auth: Literal["password", "rds-iam"] = "password"
+    region: _Region | None = None
 
 
 class _S3(_Model):
@@ -135,11 +142,6 @@ class _S3(_Model):
     ) = None
     connect_timeout: Annotated[float, BeforeValidator(fields.seconds(0.1, 300))] = 10.0
     io_timeout: Annotated[float, BeforeValidator(fields.seconds(0.1, 3600))] = 60.0
-
-
-_Region = Annotated[
-    str, BeforeValidator(fields.matching(r"[A-Za-z0-9-]{1,64}", 'a region such as "eu-west-1"'))
-]
 
 
 class S3Section(_S3):

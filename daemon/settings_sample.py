@@ -20,6 +20,8 @@ dsn = "postgresql://reader@localhost/app" # password from PG* variables or ~/.pg
 # connections = 4
 # statement_timeout = "30s"
 # lock_timeout = "1s"
+# auth = "rds-iam"                        # an IAM token instead of a password, made anew for each connection
+# region = "eu-west-1"                    # of the database, for the token; default: s3.region
 # late_grace = "5m"                       # wait for late transactions where pg_read_all_stats is not granted
 
 [s3]
@@ -68,9 +70,9 @@ bucket = "example-blobs"
 # limit = 1000                            # keys
 
 # [hooks]                                 # commands that `run` runs at its end, without a shell
-# on_complete = ["/usr/local/bin/tell", "done"]
-# on_parked = ["/usr/local/bin/tell", "keys parked"]
-# on_halt = ["/usr/local/bin/page"]
+# on_complete = ["/bin/sh", "/etc/backfill/tell", "done"]
+# on_parked = ["/bin/sh", "/etc/backfill/tell", "keys parked"]
+# on_halt = ["/bin/sh", "/etc/backfill/page"]
 # timeout = "60s"
 
 # [log]                                   # of run, plan and verify, on stderr

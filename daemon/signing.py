@@ -1,4 +1,4 @@
-"""Sign S3 requests with AWS Signature Version 4; pure: the clock is a parameter, nothing is sent.
+"""Sign requests to S3, and logins to RDS, with AWS Signature Version 4; pure: the clock is a parameter, nothing is sent.
 
 The key derivation is that of aws-requests-auth; the canonical request is ours, because the package's own
 leaves x-amz-* headers unsigned (strict servers refuse that), quotes paths twice and reads the clock itself.
@@ -147,14 +147,57 @@ class Signer:
         canonical_headers, signed_names = _canonical(signed)
 
         target = f"{method}\n{raw_path}\n{query}".encode("ascii")
-        digest = sha256(b"%b\n%b\n\n%b\n%b" % (target, canonical_headers, signed_names, payload)).hexdigest()
-        key = self._key_of_day(credentials)
-        signature = hmac.digest(key, self._to_sign_head + digest.encode("ascii"), "sha256").hex()
+        signature = self._signature(
+            b"%b\n%b\n\n%b\n%b" % (target, canonical_headers, signed_names, payload), credentials
+        )
         authorization = (
             f"{_ALGORITHM} Credential={credentials.access_key}/{self._scope}, "
             f"SignedHeaders={signed_names.decode('ascii')}, Signature={signature}"
         )
         return [host_header, *headers, *added, (b"Authorization", authorization.encode("ascii"))]
+
+    def presign(
+        self,
+        *,
+        host: str,
+        parameters: Mapping[str, str],
+        expires_seconds: int,
+        credentials: Credentials,
+        now_us: int,
+    ) -> str:
+        """Return the query of a GET of "/" at `host` that bears its signature itself, for `expires_seconds`.
+
+        Format: AWS, "Signature Calculations: Using Query Parameters".
+
+        Args:
+            host: as the Host header would carry it.
+            parameters: what is asked, not encoded.
+            expires_seconds: from `now_us` on.
+            credentials: whose signature it is.
+            now_us: microseconds since 1970-01-01 UTC.
+
+        Raises:
+            ValueError: as `sign`.
+        """
+        _refuse_smuggling(host, "/", "", ())
+        self._turn_clock(now_us // 1_000_000)
+        added = {
+            "X-Amz-Algorithm": _ALGORITHM,
+            "X-Amz-Credential": f"{credentials.access_key}/{self._scope}",
+            "X-Amz-Date": self._amz_date.decode("ascii"),
+            "X-Amz-Expires": str(expires_seconds),
+            "X-Amz-SignedHeaders": "host",
+        }
+        if credentials.token is not None:
+            added["X-Amz-Security-Token"] = credentials.token
+        query = canonical_query({**parameters, **added})
+        request = f"GET\n/\n{query}\nhost:{host}\n\nhost\n{EMPTY_SHA256}"
+        return f"{query}&X-Amz-Signature={self._signature(request.encode('ascii'), credentials)}"
+
+    def _signature(self, canonical_request: bytes, credentials: Credentials) -> str:
+        digest = sha256(canonical_request).hexdigest()
+        key = self._key_of_day(credentials)
+        return hmac.digest(key, self._to_sign_head + digest.encode("ascii"), "sha256").hex()
 
     def _turn_clock(self, second: int) -> None:
         if second != self._second:

@@ -27,10 +27,11 @@ from daemon.config import ThrottleConfig
 from daemon.conninfo import ConnectionTarget, connection_target
 from daemon.contact import outlasting
 from daemon.errors import ConfigError, UnreachableError
+from daemon.iam_login import IamLogin, iam_login
 from daemon.pooling import loses_settings
 from daemon.reading import PostgresSource
 from daemon.retrying import Failure
-from daemon.row_queries import quoted
+from daemon.row_queries import set_statements
 from daemon.rows import INFINITY_US, MINUS_INFINITY_US, ServerFacts
 from daemon.server_errors import pooled, refused_connection, translated
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from daemon.config import PostgresConfig
+    from daemon.credentials import CredentialSource
 
 __all__ = ["PostgresSource", "open_source"]
 
@@ -83,6 +85,7 @@ async def open_source(
     random: Random,
     throttle: ThrottleConfig = UNTHROTTLED,
     patient: bool = False,
+    credentials: CredentialSource | None = None,
 ) -> AsyncIterator[PostgresSource]:
     """Connect once, to see that it works, and yield the source; at most `postgres.connections` at a time.
 
@@ -93,6 +96,7 @@ async def open_source(
         random: source of backoff jitter.
         throttle: which readings will be asked for; if any are, one of the connections is theirs.
         patient: the first connection waits as long as planning reads do; else for nothing.
+        credentials: what IAM tokens are made from; None: botocore's chain.
 
     Raises:
         ConfigError: the DSN or a variable is malformed or can't be honoured.
@@ -100,7 +104,8 @@ async def open_source(
         SourceUnfitError: the server's version is too old.
         UnreachableError: nothing answers there.
     """
-    target = connection_target(postgres.dsn, os.environ, Path.home())
+    target = connection_target(postgres.dsn, os.environ, Path.home(), iam=postgres.auth == "rds-iam")
+    login = iam_login(target.login, postgres.region, credentials)
     raised: BaseException | None = None
     # trio-asyncio would wrap whatever leaves its loop in two groups; it is raised outside instead, as it was.
     async with trio_asyncio.open_loop() as loop:
@@ -113,7 +118,8 @@ async def open_source(
 
         def session(extra: Mapping[str, str], timeout: float = postgres.statement_timeout) -> Session:
             given = {**settings, **extra, "statement_timeout": f"{timeout * 1000:.0f}"}
-            return Session(loop, target, given, migration, timeout + COMMAND_GRACE_SECONDS, first_server)
+            allowed = timeout + COMMAND_GRACE_SECONDS
+            return Session(loop, target, given, migration, allowed, first_server, login)
 
         planning = session({})
         measuring = session({}, throttle.reading_timeout)
@@ -156,6 +162,7 @@ class Session:
         migration: str,
         command_timeout: float,
         first_server: FirstServer,
+        login: IamLogin | None = None,
     ) -> None:
         self._loop = loop
         self._target = target
@@ -163,6 +170,7 @@ class Session:
         self._application_name = target.application_name or f"backfillctl {migration}"
         self._command_timeout = command_timeout
         self._first_server = first_server
+        self._login = login
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._lock = trio.Lock()
         self.backend_pid = 0
@@ -201,7 +209,7 @@ class Session:
             if not local:
                 return list(await connection.fetch(sql, *arguments))
             async with connection.transaction(readonly=True):
-                await connection.execute(_set(local, scope="LOCAL"))
+                await connection.execute(set_statements(local, scope="LOCAL"))
                 return list(await connection.fetch(sql, *arguments))
 
         return await self._run(run, operation)
@@ -223,7 +231,7 @@ class Session:
         async def begin(connection: asyncpg.Connection[asyncpg.Record]) -> tuple[Any, Any]:
             transaction = connection.transaction(isolation="repeatable_read", readonly=True)
             await transaction.start()
-            await connection.execute(_set(dict.fromkeys(FETCH_SETTINGS, "on"), scope="LOCAL"))
+            await connection.execute(set_statements(dict.fromkeys(FETCH_SETTINGS, "on"), scope="LOCAL"))
             return transaction, await connection.cursor(sql, *arguments)
 
         transaction, cursor = await self._run(begin, operation)
@@ -257,17 +265,27 @@ class Session:
         self, statement: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[T]], operation: str
     ) -> T:
         async with self._lock:
+            password = None
+            if self._login is not None and self._is_closed():
+                password = await self._login.password()
             try:
-                return await self._loop.run_aio_coroutine(self._guarded(statement))  # type: ignore[no-any-return]
+                return await self._loop.run_aio_coroutine(self._guarded(statement, password))  # type: ignore[no-any-return]
             except _DRIVER_ERRORS as error:
                 raise translated(error, operation, self.where) from error
 
-    async def _guarded(self, statement: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[T]]) -> T:
+    def _is_closed(self) -> bool:
+        return self._connection is None or self._connection.is_closed()
+
+    async def _guarded(
+        self,
+        statement: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[T]],
+        password: str | None,
+    ) -> T:
         """Run on the asyncio side; leave no connection behind whose state is in doubt."""
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = None
-                self._connection = await self._open()
+                self._connection = await self._open(password)
             return await statement(self._connection)
         except asyncpg.PostgresError:
             # The server answered and goes on, unless the connection or a transaction ended with the answer.
@@ -280,9 +298,13 @@ class Session:
             self.drop()
             raise
 
-    async def _open(self) -> asyncpg.Connection[asyncpg.Record]:
+    async def _open(self, password: str | None) -> asyncpg.Connection[asyncpg.Record]:
         """Connect; return the connection only once it has its settings and reached the first server."""
         options: dict[str, Any] = {"ssl": ssl.create_default_context()} if self._target.system_roots else {}
+        if self._login is not None:
+            if password is None:
+                raise ConnectionResetError("the connection was lost just now")
+            options["password"] = password
         try:
             connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
                 self._target.dsn,
@@ -307,7 +329,7 @@ class Session:
         # First, since an old server would refuse a setting that it does not know.
         catalogue.refuse_old(connection.get_server_version().major * 10_000, self.where)
         # By SET and not as startup parameters, which pgbouncer would refuse.
-        await connection.execute(_set(self._settings, scope="SESSION"))
+        await connection.execute(set_statements(self._settings, scope="SESSION"))
         # The default codec makes infinity a naive datetime and overflows past year 9999.
         await connection.set_type_codec(
             "timestamptz", schema="pg_catalog", format="tuple", encoder=_encoded, decoder=_decoded
@@ -328,14 +350,6 @@ def _decoded(instant: tuple[int]) -> int:
     if since_2000 in {INFINITY_US, MINUS_INFINITY_US}:
         return since_2000
     return since_2000 + EPOCH_2000_US
-
-
-def _set(settings: Mapping[str, str], *, scope: str) -> str:
-    statements = []
-    for name, value in settings.items():
-        text = value.replace("'", "''")
-        statements.append(f"SET {scope} {quoted(name)} = '{text}'")
-    return "; ".join(statements)
 
 
 _DRIVER_ERRORS = (

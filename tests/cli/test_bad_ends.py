@@ -461,3 +461,10 @@ def test_check_shows_a_directory_without_rights_among_its_findings(
     assert "FAIL  journal" in done.stdout
     assert "permission denied" in done.stdout
     assert done.stderr == ""
+
+
+@DRIVING
+def test_a_token_that_would_travel_in_clear_is_refused(migration: Migration, command: str) -> None:
+    with migration.untouched():
+        message = refused(migration(command, BACKFILL_POSTGRES_AUTH="rds-iam"), ExitCode.USAGE)
+    assert "expected verify-full, or at least require" in message

@@ -58,3 +58,25 @@ def test_the_policy_grows_with_tags_and_kms(write_config: WriteConfig) -> None:
 def test_the_policy_as_text_is_the_policy(smallest: Path) -> None:
     config = config_of(smallest)
     assert json.loads(iam_policy_json(config)) == iam_policy(config)
+
+
+RDS = '[postgres]\ndsn = "postgresql://reader@db.test/app?sslmode=verify-full"\nauth = "rds-iam"\n'
+
+
+def test_logging_in_by_token_needs_a_role_and_a_statement_of_its_own(write_config: WriteConfig) -> None:
+    config = config_of(write_config(SMALLEST + RDS))
+    assert 'GRANT rds_iam TO "reader"' in grants_sql(config)
+    *_, statement = iam_policy(config)["Statement"]
+    assert statement["Action"] == "rds-db:connect"
+    assert statement["Resource"] == "arn:aws:rds-db:us-east-1:*:dbuser:*/reader"
+
+
+def test_the_databases_region_may_be_another_than_the_buckets(write_config: WriteConfig) -> None:
+    config = config_of(write_config(SMALLEST + RDS + 'region = "eu-west-1"\n'))
+    assert (config.postgres.region, config.s3.region) == ("eu-west-1", "us-east-1")
+
+
+def test_a_password_needs_neither_region_nor_rights_of_iam(write_config: WriteConfig) -> None:
+    config = config_of(write_config(SMALLEST))
+    assert config.postgres.region is None
+    assert "rds" not in grants_sql(config) + iam_policy_json(config)
