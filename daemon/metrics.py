@@ -59,7 +59,8 @@ class Observed:
         recorded: None while there is no journal yet.
         tunables: in force; None before the session has begun.
         credentials_expire_us, deadline_us: microseconds since 1970-01-01 UTC.
-        disk_reserve_bytes, heartbeat_age_seconds: None where there is none.
+        disk_reserve_bytes: below which the migration holds.
+        heartbeat_age_seconds: None where nothing beats.
     """
 
     migration: str

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from http import HTTPStatus
@@ -29,9 +29,11 @@ from daemon.hosts import is_ours
 from daemon.log_events import LogEvent, log_event
 from daemon.metrics import Observed, Recorded, exposition
 from daemon.rendering import status_json
+from daemon.rendering_service import LINGERING
 from daemon.rendering_view import view
 from daemon.runtime import Runtime
 from daemon.serving import Call, Reply, plain, serve
+from daemon.status_page import bare_page, content_security_policy, page
 from journal.errors import JournalError, JournalMissing
 from journal.reader import Reader
 from journal.sizes import sizes_of
@@ -90,44 +92,41 @@ class Monitor:
         self._runtime = runtime
         self._controls: Controls | None = None
         self._bucket: Expiring | None = None
-        self._disk_reserve: int | None = None
         self._turn = trio.Lock()
         self._read_at = -CACHE_SECONDS
         self._read: Recorded | None = None
 
     def watch(self, controls: Controls, bucket: Expiring) -> None:
-        """Say that both ends have answered, and with what the session works.
-
-        Raises:
-            BackfillError: the journal's disk can't be asked for its size.
-        """
+        """Say that both ends have answered, and with what the session works."""
         self.phase = Phase.WORKING
         self._controls = controls
         self._bucket = bucket
-        self._disk_reserve = reserve_of(
-            self._config.migration.journal.parent, self._config.migration.disk_reserve
-        )
 
     @asynccontextmanager
-    async def lingering(self, drain: Drain, ending: Ending) -> AsyncIterator[None]:
+    async def lingering(
+        self, drain: Drain, ending: Ending, tell: Callable[[str], None]
+    ) -> AsyncIterator[None]:
         """Stay for `metrics.linger` after the block, however it ended, or until a signal.
 
-        Nothing lingers after a signal that ended the session, nor where no session began.
+        Nothing lingers after a signal that ended the session, nor where no session began. `tell` is told so.
         """
         try:
             yield
         except (BackfillError, JournalError, ExceptionGroup) as failure:
             told = expected(failure)
             keys = [key for one in told if isinstance(one, BackfillError) for key in one.keys]
-            await self._linger(drain, "; ".join(one.problem for one in told), keys)
+            await self._linger(drain, tell, "; ".join(one.problem for one in told), keys)
             raise
-        await self._linger(drain, ending.outcome, ())
+        await self._linger(drain, tell, ending.outcome, ())
 
-    async def _linger(self, drain: Drain, outcome: str, keys: Collection[str]) -> None:
+    async def _linger(
+        self, drain: Drain, tell: Callable[[str], None], outcome: str, keys: Collection[str]
+    ) -> None:
         seconds = self._config.metrics.linger
         if self._config.metrics.port is None or self.phase is not Phase.WORKING or drain.cause in SIGNALS:
             return
         self.phase = Phase.LINGERING
+        tell(LINGERING)
         log_event(
             LogEvent.LINGERING,
             f"{outcome}; status page and metrics stay for {seconds:g} s, a signal ends that",
@@ -145,6 +144,7 @@ class Monitor:
                 HTTPStatus.MISDIRECTED_REQUEST, "unknown Host; name it in metrics.allowed_hosts", _PRIVATE
             )
         route = {
+            "/": self._page,
             "/status.json": self._status,
             "/metrics": self._metrics,
             "/healthz": self._health,
@@ -154,23 +154,46 @@ class Monitor:
             return plain(HTTPStatus.NOT_FOUND, "/, /status.json, /metrics, /healthz, /readyz", _PRIVATE)
         try:
             return await route(call)
-        except JournalError as error:
+        except (BackfillError, JournalError) as error:
             return plain(HTTPStatus.SERVICE_UNAVAILABLE, error.problem, _PRIVATE)
 
     async def _metrics(self, call: Call) -> Reply:
         controls, bucket, heartbeat = self._controls, self._bucket, self.heartbeat
+        migration = self._config.migration
         observed = Observed(
-            migration=self._config.migration.name,
+            migration=migration.name,
             recorded=await self._recorded(),
             instruments=self._runtime.instruments,
             tunables=None if controls is None else controls.tunables,
             credentials_expire_us=None if bucket is None else bucket.credentials_expire_us,
             deadline_us=self._config.migration.deadline_us,
-            disk_reserve_bytes=self._disk_reserve,
+            disk_reserve_bytes=reserve_of(migration.journal.parent, migration.disk_reserve),
             heartbeat_age_seconds=None if heartbeat is None else heartbeat.age_seconds,
         )
         body, content_type = exposition(observed, call.fields.get("accept", ""))
         return Reply(HTTPStatus.OK, content_type, body, _PRIVATE)
+
+    async def _page(self, _call: Call) -> Reply:
+        now_us = self._runtime.now_us()
+        name = self._config.migration.name
+        status = HTTPStatus.OK
+        try:
+            recorded = await self._recorded()
+        except JournalError as error:
+            status, text = HTTPStatus.SERVICE_UNAVAILABLE, bare_page(name, error.problem, now_us=now_us)
+        else:
+            if recorded is None:
+                text = bare_page(name, f"{self.phase.value}: there is no journal yet", now_us=now_us)
+            else:
+                text = page(
+                    recorded.status,
+                    recorded.view,
+                    now_us=recorded.view.now_us,
+                    deadline_us=self._config.migration.deadline_us,
+                    lingering=self.phase is Phase.LINGERING,
+                )
+        fields = {"content-security-policy": content_security_policy(), "x-frame-options": "DENY"}
+        return Reply(status, "text/html; charset=utf-8", text.encode(), {**_PRIVATE, **fields})
 
     async def _status(self, _call: Call) -> Reply:
         recorded = await self._recorded()

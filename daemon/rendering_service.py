@@ -14,6 +14,8 @@ LOOKING = "looking at both ends"
 """Before there is a session."""
 VERIFYING = "verifying"
 """After it."""
+LINGERING = "ended, lingering for the last look at status page and metrics"
+"""After all of it, until `metrics.linger` is over."""
 SEPARATOR = " · "
 
 

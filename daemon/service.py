@@ -81,7 +81,7 @@ async def _run(
     starting: Governed,
 ) -> ExitCode:
     async with (
-        monitor.lingering(drain, ending),
+        monitor.lingering(drain, ending, heartbeat.notifier.status),
         open_bucket(
             config, os.environ, digest_runner=runtime.digest_runner, instruments=runtime.instruments
         ) as bucket,

@@ -17,6 +17,7 @@ from daemon.log_lines import Style
 from daemon.logs import StderrLog
 from daemon.monitoring import HEARTBEAT_SECONDS_MAX, Monitor, Phase, monitored
 from daemon.rendering import status_json
+from daemon.rendering_service import LINGERING
 from daemon.runtime import Runtime
 from daemon.serving import Call
 from daemon.tunables import Tunables
@@ -25,6 +26,8 @@ from tests.metrics.journals import NOW_US, eventful
 from tests.pipeline.rig import source
 
 LINGER = 60.0
+TOLD: list[str] = []
+"""What the service manager was told."""
 PATHS = ("/", "/status.json", "/metrics", "/healthz", "/readyz")
 
 
@@ -95,6 +98,7 @@ async def test_metrics_are_served_before_there_is_a_journal(monitor):
     reply = await ask(monitor, "/metrics")
     assert reply.status is HTTPStatus.OK
     assert b"backfill_build_info{" in reply.body
+    assert b'backfill_journal_disk_reserve_bytes{migration="blobs"}' in reply.body
     assert b"backfill_planned_rows{" not in reply.body
     assert b"backfill_concurrency_limit{" not in reply.body
 
@@ -168,16 +172,18 @@ async def test_it_is_ready_once_both_ends_have_answered(monitor):
 
 
 async def test_a_session_that_ended_by_itself_lingers_for_as_long_as_configured(monitor, autojump_clock):
-    async with working(monitor).lingering(Drain(), ending()):
+    TOLD.clear()
+    async with working(monitor).lingering(Drain(), ending(), TOLD.append):
         await trio.sleep(5)
     assert trio.current_time() == 5 + LINGER
+    assert TOLD == [LINGERING]
     assert monitor.phase is Phase.LINGERING
 
 
 async def test_a_halt_lingers_says_why_at_once_and_is_raised_then(monitor, autojump_clock, caplog):
     caplog.set_level(logging.INFO)
     with pytest.raises(UnreachableError):
-        async with working(monitor).lingering(Drain(), ending("")):
+        async with working(monitor).lingering(Drain(), ending(""), TOLD.append):
             raise UnreachableError("connect to S3: no answer")
     assert trio.current_time() == LINGER
     assert "connect to S3: no answer; status page" in caplog.text
@@ -186,14 +192,14 @@ async def test_a_halt_lingers_says_why_at_once_and_is_raised_then(monitor, autoj
 @pytest.mark.parametrize("cause", ["SIGTERM", "SIGINT"])
 async def test_nothing_lingers_after_a_signal(monitor, autojump_clock, cause):
     drain = Drain()
-    async with working(monitor).lingering(drain, ending()):
+    async with working(monitor).lingering(drain, ending(), TOLD.append):
         drain.request(cause)
     assert trio.current_time() == 0
 
 
 async def test_a_session_that_never_began_does_not_linger(monitor, autojump_clock):
     with pytest.raises(ConfigError):
-        async with monitor.lingering(Drain(), ending("")):
+        async with monitor.lingering(Drain(), ending(""), TOLD.append):
             raise ConfigError(["wrong"])
     assert trio.current_time() == 0
 
@@ -202,7 +208,7 @@ async def test_a_signal_ends_the_lingering(monitor, autojump_clock):
     drain = Drain()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_after, 7, drain.request, "SIGTERM")
-        async with working(monitor).lingering(drain, ending()):
+        async with working(monitor).lingering(drain, ending(), TOLD.append):
             pass
         assert trio.current_time() == 7
 
@@ -211,7 +217,7 @@ async def test_a_session_stopped_by_a_limit_lingers_until_a_signal(monitor, auto
     drain = Drain()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_after, 7, drain.cancel)
-        async with working(monitor).lingering(drain, ending()):
+        async with working(monitor).lingering(drain, ending(), TOLD.append):
             drain.request("max_duration = 2h")
         assert trio.current_time() == 7
 
@@ -219,7 +225,7 @@ async def test_a_session_stopped_by_a_limit_lingers_until_a_signal(monitor, auto
 async def test_without_a_port_nothing_is_served_and_nothing_lingers(tmp_path, autojump_clock):
     async with (
         monitored(config(tmp_path), Runtime()) as monitor,
-        working(monitor).lingering(Drain(), ending()),
+        working(monitor).lingering(Drain(), ending(), TOLD.append),
     ):
         pass
     assert trio.current_time() == 0
@@ -251,3 +257,10 @@ async def test_the_log_says_where_it_is_and_warns_where_others_can_reach_it(tmp_
 async def _after(seconds: float, act, *arguments) -> None:
     await trio.sleep(seconds)
     act(*arguments)
+
+
+async def test_a_disk_that_can_not_be_asked_is_a_failed_scrape(tmp_path):
+    gone = Monitor(config(tmp_path / "gone", port=0), Runtime())
+    reply = await ask(gone, "/metrics")
+    assert reply.status is HTTPStatus.SERVICE_UNAVAILABLE
+    assert b"gone" in reply.body
