@@ -1,6 +1,7 @@
 """What commands print about a journal, in one place to import from; pure, quick to import.
 
-The parts: `rendering_units` (numbers, times, foreign text), `rendering_status` and `rendering_advice` (status),
+The parts: `rendering_units` (numbers, times, foreign text), `rendering_view` and `rendering_pace` (what there is to
+show), `rendering_status`, `rendering_course` and `rendering_advice` (status), `rendering_watch`,
 `rendering_status_json`, `rendering_events`, `rendering_history` (explain), `rendering_verification`; a running
 session: `rendering_progress`, `rendering_bars`, `rendering_rates`.
 """

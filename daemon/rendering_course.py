@@ -79,7 +79,7 @@ def eta_word(line: Line) -> str:
 
 def standing_note(seen: View) -> str:
     """Return what an ETA means while nothing new begins; empty while something does."""
-    return f"{seen.standing}; the ETA is of copying, and stands still meanwhile" if seen.standing else ""
+    return f"{seen.standing}; the ETA stands still meanwhile" if seen.standing else ""
 
 
 def where_time_went(seen: View) -> str:
