@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from daemon.causes import HOLDS, Cause
+from daemon.config import ThrottleConfig
 from daemon.drain import Drain
 from daemon.tunables import Tunables
 
@@ -29,13 +30,17 @@ class Controls:
 
     Attributes:
         tunables: in force now.
+        throttle: the configuration's, in force now; its rates are in the tunables, under what operators set.
         paused: an operator's pause: nothing new is claimed or scanned, what is claimed is ended.
         over: the session has decided how it ends: nothing new is taken up any more.
         changed: set by the next change of anything, and replaced then; take it before looking.
     """
 
-    def __init__(self, tunables: Tunables, *, paused: bool = False) -> None:
+    def __init__(
+        self, tunables: Tunables, *, throttle: ThrottleConfig | None = None, paused: bool = False
+    ) -> None:
         self.tunables = tunables
+        self.throttle = ThrottleConfig() if throttle is None else throttle
         self.paused = paused
         self.over = False
         self.changed = trio.Event()
@@ -51,9 +56,11 @@ class Controls:
         """Whether new work may begin."""
         return not self.paused and not self._holds
 
-    def set(self, tunables: Tunables) -> None:
-        """Put other tunables in force, for everyone waiting too."""
+    def set(self, tunables: Tunables, *, throttle: ThrottleConfig | None = None) -> None:
+        """Put other tunables in force, for everyone waiting too, and with a reload another `[throttle]`."""
         self.tunables = tunables
+        if throttle is not None:
+            self.throttle = throttle
         self._tell()
 
     def pause(self) -> None:

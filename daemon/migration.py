@@ -169,7 +169,7 @@ class Migration:
         self._drain = drain
         self.controls = controls
         self.activity = activity
-        self._pacer = Pacer(config.throttle, controls, activity, runtime.now_us)
+        self._pacer = Pacer(controls, activity, runtime.now_us)
         self._parked = 0
         self._quota = Quota(config.limits.limit, config.limits.max_bytes)
         self.scanned_rows: dict[str, int] = {}

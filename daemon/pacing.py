@@ -9,7 +9,6 @@ import trio
 
 from daemon.activity import Activity
 from daemon.causes import Cause
-from daemon.config import ThrottleConfig
 from daemon.controls import Controls
 from daemon.drain import Drain
 from daemon.timetables import InForce, zone_named
@@ -103,19 +102,15 @@ class Pacer:
     waits already too.
     """
 
-    def __init__(
-        self, throttle: ThrottleConfig, controls: Controls, activity: Activity, now_us: Callable[[], int]
-    ) -> None:
-        """Admit by the rates of `controls` and the timetable of `throttle`.
+    def __init__(self, controls: Controls, activity: Activity, now_us: Callable[[], int]) -> None:
+        """Admit by the rates and the timetable of `controls`.
 
         Args:
-            throttle: the configuration; its own rates are in the tunables already.
-            controls: whose tunables hold the rates in force.
+            controls: have what is in force.
             activity: told of every wait, by its cause.
             now_us: wall clock for the timetable, microseconds since 1970 UTC.
         """
-        self._timetable = throttle.timetable
-        self._zone = zone_named(throttle.timetable_zone)
+        self._throttle = controls.throttle
         self._controls = controls
         self._activity = activity
         self._now_us = now_us
@@ -157,12 +152,7 @@ class Pacer:
 
     def _adjust(self) -> None:
         """Put the rates in force that hold at this moment."""
-        if self._timetable is not None:
-            now_us = self._now_us()
-            # A clock that was set back is looked at as well.
-            if not self._looked_us <= now_us < self._slot.until_us:
-                self._slot = self._timetable.at(now_us, self._zone)
-            self._looked_us = now_us
+        self._look_at_the_clock()
         tunables = self._controls.tunables
         rates = Rates(tunables.rows_per_second, tunables.bytes_per_second, self._slot.limit)
         if rates != self._rates:
@@ -171,9 +161,21 @@ class Pacer:
             self._rows.change(rates.rows, now=now)
             self._size.change(rates.smallest_size, now=now)
 
+    def _look_at_the_clock(self) -> None:
+        if self._controls.throttle != self._throttle:
+            self._throttle = self._controls.throttle
+            self._slot = InForce(None, 0)
+        if self._throttle.timetable is None:
+            return
+        now_us = self._now_us()
+        # A clock that was set back is looked at as well.
+        if not self._looked_us <= now_us < self._slot.until_us:
+            self._slot = self._throttle.timetable.at(now_us, zone_named(self._throttle.timetable_zone))
+        self._looked_us = now_us
+
     def _slot_seconds(self) -> float:
         """Return how long the timetable's slot lasts at most; the wall clock may be set meanwhile."""
-        if self._timetable is None:
+        if self._throttle.timetable is None:
             return LOOK_SECONDS
         return min(
             LOOK_SECONDS, max(0.0, (self._slot.until_us - self._now_us()) / 1_000_000) + WAIT_SECONDS_MIN

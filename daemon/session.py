@@ -70,7 +70,6 @@ async def in_session(
     results: list[Ended] = []
     accounting = Accounting(recorder, migration.controls, migration.activity)
     watch = ThrottleWatch(
-        config.throttle,
         opened.source,
         migration.controls,
         drain,

@@ -104,7 +104,7 @@ class Steering:
             await self._recorder.note(Kind.SETTINGS_CHANGED, data)
         overrides = await self._recorder.call(lambda journal, _now: journal.overrides)
         self.config = after
-        self.controls.set(in_force(configured_tunables(after), overrides))
+        self.controls.set(in_force(configured_tunables(after), overrides), throttle=after.throttle)
         found = "its tunables are in force" if after != before else "no tunable has changed"
         rest = f"; heeded from the next session on: {', '.join(waiting)}" if waiting else ""
         log_event(LogEvent.RELOADED, f"SIGHUP: the configuration was read anew; {found}{rest}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -47,30 +49,22 @@ class ThrottleWatch:
     """Takes readings at intervals and turns them into holds of the session's controls."""
 
     def __init__(
-        self,
-        throttle: ThrottleConfig,
-        source: HealthSource,
-        controls: Controls,
-        drain: Drain,
-        *,
-        give_up_after: float,
+        self, source: HealthSource, controls: Controls, drain: Drain, *, give_up_after: float
     ) -> None:
-        """Watch `source` by the readings of `throttle`.
+        """Watch `source` by the readings of the throttle in force.
 
         Args:
-            throttle: thresholds, intervals.
             source: where the readings come from.
-            controls: held and released.
+            controls: say which readings and thresholds are in force; held and released.
             drain: ends the wait for the first readings.
             give_up_after: seconds that the server may stay unreachable for readings, as for all else.
         """
-        self._config = throttle
-        self._rules = rules_of(throttle)
         self._source = source
         self._controls = controls
         self._drain = drain
         self._give_up_after = give_up_after
         self._silence = Silence()
+        self._config = controls.throttle
         self._throttle = Throttle()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -80,23 +74,29 @@ class ThrottleWatch:
             RefusedError: the server is not the one that it was.
             UnreachableError: no reading could be had for `give_up_after`.
         """
-        if not self._rules:
-            task_status.started()
-            return
         with self._drain.governs(grace=0):
             await self._look()
         task_status.started()
         while True:
-            rest = self._throttle.rest_until - trio.current_time()
-            await trio.sleep(max(self._config.check_interval, rest))
+            await self._wait()
             await self._look()
 
+    async def _wait(self) -> None:
+        """Wait for the next readings' time, or until others are asked for: that ends a rest too."""
+        rest = self._throttle.rest_until - trio.current_time()
+        with trio.move_on_after(max(self._config.check_interval, rest) if self._config.reads else math.inf):
+            while self._controls.throttle == self._config:
+                await self._controls.changed.wait()
+            self._config = self._controls.throttle
+            self._throttle = replace(self._throttle, rest_until=-math.inf)
+
     async def _look(self) -> None:
-        health = await self._source.health(self._config)
+        rules = rules_of(self._config)
+        health = await self._source.health(self._config) if rules else Health({})
         now = trio.current_time()
         self._bear(health.silence, now)
         before = self._throttle
-        self._throttle = before.after(self._rules, health.readings, now=now, rest=self._config.hibernate)
+        self._throttle = before.after(rules, health.readings, now=now, rest=self._config.hibernate)
         for cause, detail in self._throttle.holds.items():
             if before.holds.get(cause) != detail:
                 self._controls.hold(Hold(cause, detail))

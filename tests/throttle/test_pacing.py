@@ -44,8 +44,8 @@ class Rig:
 
     def __post_init__(self):
         self.ledger = Ledger()
-        self.controls = Controls(Tunables(1))
-        self.pacer = Pacer(self.throttle, self.controls, self.ledger, self.now_us)
+        self.controls = Controls(Tunables(1), throttle=self.throttle)
+        self.pacer = Pacer(self.controls, self.ledger, self.now_us)
 
     def now_us(self):
         return self.clock_offset_us + round(trio.current_time() * 1e6)
@@ -231,6 +231,16 @@ async def test_the_timetable_changes_the_rate_at_its_minute_for_whoever_waits_to
     begun = trio.current_time()
     await rig.pacer.admit(Drain(), rows=1, size=10_000 * MIB)
     assert trio.current_time() == begun
+
+
+async def test_a_timetable_that_a_reload_brings_holds_for_whoever_waits(autojump_clock):
+    rig = Rig(ThrottleConfig(timetable="00:00,1K"))
+    await rig.pacer.admit(Drain(), rows=1, size=100 * 1024)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: rig.pacer.admit(Drain(), rows=1, size=1))
+        await trio.sleep(2)
+        rig.controls.set(Tunables(1), throttle=ThrottleConfig())
+    assert trio.current_time() == 3
 
 
 async def test_a_wall_clock_that_is_set_is_followed_by_the_timetable_within_seconds(autojump_clock):

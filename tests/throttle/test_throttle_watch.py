@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import trio
+import trio.testing
 
 from daemon.causes import Cause
 from daemon.config import ThrottleConfig
@@ -25,19 +26,20 @@ class ScriptedHealth:
     lags: list[float | None]
     seconds: float = 0.0
     asked: list[float] = field(default_factory=list)
+    others: dict[Cause, Reading] = field(default_factory=dict)
 
     async def health(self, throttle: ThrottleConfig) -> Health:
         self.asked.append(trio.current_time())
         await trio.sleep(self.seconds)
         lag = self.lags.pop(0) if len(self.lags) > 1 else self.lags[0]
         silence = "connection lost" if lag is None else ""
-        return Health({Cause.REPLICA_LAG: Reading(lag, silence)}, silence)
+        return Health({Cause.REPLICA_LAG: Reading(lag, silence), **self.others}, silence)
 
 
 async def followed(source, seconds, *, throttle=LAG, drain=None, give_up_after=900.0):
     """Watch for `seconds`; return (time, cause in force) whenever that changes."""
-    controls = Controls(Tunables(1))
-    watch = ThrottleWatch(throttle, source, controls, drain or Drain(), give_up_after=give_up_after)
+    controls = Controls(Tunables(1), throttle=throttle)
+    watch = ThrottleWatch(source, controls, drain or Drain(), give_up_after=give_up_after)
     seen = []
 
     def look():
@@ -83,8 +85,8 @@ async def test_the_intervals_are_those_of_the_configuration(autojump_clock):
 
 
 async def test_the_detail_in_force_is_that_of_the_latest_reading(autojump_clock):
-    controls = Controls(Tunables(1))
-    watch = ThrottleWatch(LAG, ScriptedHealth([11, 12]), controls, Drain(), give_up_after=900)
+    controls = Controls(Tunables(1), throttle=LAG)
+    watch = ThrottleWatch(ScriptedHealth([11, 12]), controls, Drain(), give_up_after=900)
     details = []
     with trio.move_on_after(7):
         async with trio.open_nursery() as nursery:
@@ -96,8 +98,8 @@ async def test_the_detail_in_force_is_that_of_the_latest_reading(autojump_clock)
 
 
 async def test_silence_throttles_and_once_it_has_lasted_give_up_after_it_ends_the_session(autojump_clock):
-    controls = Controls(Tunables(1))
-    watch = ThrottleWatch(LAG, ScriptedHealth([0, None]), controls, Drain(), give_up_after=60)
+    controls = Controls(Tunables(1), throttle=LAG)
+    watch = ThrottleWatch(ScriptedHealth([0, None]), controls, Drain(), give_up_after=60)
     with pytest.raises(UnreachableError, match="connection lost; no readings for 60 s"):
         await watch.run()
     assert trio.current_time() == 65
@@ -120,6 +122,44 @@ async def test_without_a_reading_to_take_nobody_is_asked(autojump_clock):
     source = ScriptedHealth([11])
     assert await followed(source, 60, throttle=ThrottleConfig(rows_per_second=5)) == [(0, None)]
     assert source.asked == []
+
+
+@pytest.mark.parametrize(
+    ("lag", "reloaded", "held"),
+    [
+        (11, ThrottleConfig(), None),
+        (11, ThrottleConfig(active_sessions=5), None),
+        (61, ThrottleConfig(replica_lag=10, hibernate=1), Cause.REPLICA_LAG),
+        (5, ThrottleConfig(replica_lag=1), Cause.REPLICA_LAG),
+    ],
+)
+async def test_a_reload_is_heeded_at_once_even_in_a_rest(autojump_clock, lag, reloaded, held):
+    source = ScriptedHealth([lag])
+    source.others = {Cause.ACTIVE_SESSIONS: Reading(0)}
+    controls = Controls(Tunables(1), throttle=LAG)
+    watch = ThrottleWatch(source, controls, Drain(), give_up_after=900)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch.run)
+        await trio.sleep(1)
+        controls.set(Tunables(1), throttle=reloaded)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (controls.held and controls.held.cause) == held
+        nursery.cancel_scope.cancel()
+
+
+async def test_readings_that_a_reload_asks_for_are_taken_though_there_were_none_before(autojump_clock):
+    source = ScriptedHealth([11])
+    controls = Controls(Tunables(1))
+    watch = ThrottleWatch(source, controls, Drain(), give_up_after=900)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch.run)
+        await trio.sleep(100)
+        assert source.asked == []
+        controls.set(Tunables(1), throttle=LAG)
+        await trio.testing.wait_all_tasks_blocked()
+        assert source.asked == [100]
+        nursery.cancel_scope.cancel()
+    assert controls.held.cause is Cause.REPLICA_LAG
 
 
 @dataclass
