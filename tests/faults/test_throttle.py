@@ -123,6 +123,23 @@ def test_a_query_above_its_threshold_throttles_and_so_does_one_that_fails_in_mid
     world.assert_copied()
 
 
+def test_a_threshold_that_a_reload_raises_lets_a_throttled_daemon_go_on(world: World) -> None:
+    world.fill(world.tables[0], 300)
+    world.sql("create table public.queue (n int)")
+    limits = {"query_hibernate": 0.5, "hibernate": "1h", **QUICK}
+    world.throttle = {"query": "select count(*) from public.queue", "query_threshold": 0, **limits}
+    with world.daemon() as daemon:
+        world.until_settled(daemon, 50)
+        world.sql("insert into public.queue values (1)")
+        detail = until_throttled(world, daemon, "hibernation")
+        world.throttle |= {"query_threshold": 5, "query_hibernate": 10}
+        world.configure()
+        daemon.send(signal.SIGHUP)
+        assert daemon.exit_code() == 0
+    assert detail == "throttle.query 1, above 0.5"
+    world.assert_copied()
+
+
 def test_a_throttled_daemon_drains_at_once(world: World) -> None:
     world.fill(world.tables[0], ROWS)
     world.sql("create table public.queue (n int)")
