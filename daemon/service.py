@@ -300,8 +300,10 @@ async def _stoppable(
 
 
 async def drained_after(seconds: float, drain: Drain) -> None:
-    """Ask for the end once the session has lasted `seconds`."""
+    """Ask for the end once the session has lasted `seconds`, unless it was asked for before."""
     await trio.sleep(seconds)
+    if drain:
+        return
     cause = f"max_duration = {units.duration(seconds)}"
     log_event(LogEvent.DRAIN_REQUESTED, f"{cause}: ending what is in hand", cause=cause)
     drain.request(cause)

@@ -141,6 +141,20 @@ def test_a_signal_at_the_start_is_told_in_the_last_line(migration: Migration) ->
     )
 
 
+def test_under_systemd_every_line_has_its_priority_and_no_time(clean_env: None, tmp_path: Path) -> None:
+    with (tmp_path / "stream").open("w+") as stream:
+        facts = os.fstat(stream.fileno())
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        env["JOURNAL_STREAM"] = f"{facts.st_dev}:{facts.st_ino}"
+        command = [sys.executable, "-m", "daemon", "run"]
+        assert subprocess.run(command, env=env, stderr=stream, check=False).returncode == ExitCode.USAGE
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    assert lines[0] == "<3>error: no configuration named"
+    assert lines[1].startswith("<3>hint: ")
+    assert lines[2] == "<3>ERROR did not start: no keys on record; 0 B uploaded in 0s; exit code 2"
+
+
 def test_every_line_of_json_is_an_object_with_the_same_fields_first(inside: Migration) -> None:
     spoil(inside, "7")
     for command in ("plan --log-format json", "run --log-format json", "verify --log-format json"):

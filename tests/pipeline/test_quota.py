@@ -82,6 +82,14 @@ async def test_the_end_of_its_time_drains_with_its_own_cause(autojump_clock):
     assert interrupted(drain) is ExitCode.STOPPED
 
 
+async def test_the_end_of_its_time_is_no_news_to_a_session_that_drains_already(autojump_clock, caplog):
+    drain = Drain()
+    drain.request("SIGTERM")
+    await drained_after(7200, drain)
+    assert drain.cause == "SIGTERM"
+    assert not caplog.records
+
+
 @given(
     st.lists(st.integers(0, 50), max_size=40),
     st.one_of(st.none(), st.integers(1, 20)),
