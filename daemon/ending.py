@@ -20,7 +20,15 @@ from journal.entries import SourceCounts
 from journal.errors import JournalError
 from journal.reader import Reader
 
-_WITH_WORK_LEFT = frozenset({ExitCode.PARKED, ExitCode.MISMATCH, ExitCode.INTERRUPTED, ExitCode.TERMINATED})
+_WITH_WORK_LEFT = frozenset(
+    {
+        ExitCode.PARKED,
+        ExitCode.MISMATCH,
+        ExitCode.STOPPED,
+        ExitCode.INTERRUPTED,
+        ExitCode.TERMINATED,
+    }
+)
 """Ends that are no failure of the command itself."""
 
 
@@ -33,12 +41,19 @@ class Ending:
         outcome: how it ended, in words; empty until that is known.
         copied_before: bytes that were uploaded when the session began; None before one begins.
         begun: when the command began, monotonic seconds.
+        over: when its work was over, whatever stays behind longer; None while it is not.
     """
 
     log: StderrLog
     outcome: str = ""
     copied_before: int | None = None
     begun: float = field(default_factory=time.monotonic)
+    over: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the command's work has taken, or took."""
+        return (time.monotonic() if self.over is None else self.over) - self.begun
 
     def begin(self, counts: Iterable[SourceCounts]) -> None:
         """Note what was there before the session that begins."""
@@ -85,10 +100,10 @@ def _tell(error: BaseException) -> ExitCode:
         code = exit_code_of(failure)
         keys = failure.keys if isinstance(failure, BackfillError) else ()
         log_event(LogEvent.FAILED, problem_text(failure), keys=keys, hint=failure.hint, exit_code=int(code))
-    if failures:
-        return gravest(map(exit_code_of, failures))
     if unexpected(error):
         return ExitCode.FAILED
+    if failures:
+        return gravest(map(exit_code_of, failures))
     log_event(
         LogEvent.FAILED,
         "interrupted",
@@ -105,7 +120,7 @@ def _interruption(code: ExitCode, ending: Ending) -> str:
 
 
 def _write_last(ending: Ending, config: Config | None, code: ExitCode) -> None:
-    seconds = time.monotonic() - ending.begun
+    seconds = ending.seconds
     counts = None if config is None else counts_of(config)
     copied = 0 if counts is None else sum(each.stored_bytes for each in counts)
     uploaded = 0 if ending.copied_before is None else max(0, copied - ending.copied_before)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -140,7 +139,7 @@ def _facts(occasion: _Occasion, config: Config, ending: Ending) -> dict[str, str
         "BACKFILL_EXIT_CODE": str(int(occasion.exit_code)),
         **{f"BACKFILL_{word.upper().replace(' ', '_')}": str(number) for word, number in numbers.items()},
         "BACKFILL_UPLOADED_BYTES": str(uploaded),
-        "BACKFILL_SECONDS": str(round(time.monotonic() - ending.begun)),
+        "BACKFILL_SECONDS": str(round(ending.seconds)),
     }
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -130,7 +131,10 @@ async def _run(
             return codes[0]
 
         with heartbeat.through(lambda: opened.recorder.call(lambda _journal, _now: None)):
-            return await with_hooks(work, config, opened.recorder, drain, ending)
+            try:
+                return await with_hooks(work, config, opened.recorder, drain, ending)
+            finally:
+                ending.over = time.monotonic()
 
 
 async def plan(config: Config, options: PlanOptions, ending: Ending) -> ExitCode:

@@ -22,7 +22,7 @@ def test_a_run_with_a_limit_exits_8_and_the_same_command_resumes(inside: Migrati
         done = inside("run --limit 8")
         assert done.returncode == ExitCode.STOPPED
         assert inside.listing().count("<Key>") == copied
-        assert "drained on limit = 8 with work left" in done.stderr.splitlines()[-1]
+        assert "WARNING drained on limit = 8 with work left" in done.stderr.splitlines()[-1]
     assert causes(inside) == ["limit = 8", "limit = 8"]
     assert inside("run --limit 8").returncode == 0
     assert inside.listing().count("<Key>") == 20
