@@ -16,6 +16,7 @@ from daemon.proxies import refused_proxy
 from daemon.runtime import wall_clock_us
 from daemon.signing import Signer
 from daemon.transport import S3Transport
+from daemon.tunables import CONCURRENCY_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -39,7 +40,7 @@ async def open_bucket(
     """Yield the endpoint's buckets, nothing sent yet; close every connection at the end.
 
     Args:
-        config: the configuration; `upload.concurrency` bounds the connections.
+        config: the configuration.
         env: the environment: AWS_CA_BUNDLE and proxy variables.
         clock_us: wall clock, microseconds since 1970-01-01 UTC, to sign with.
         digest_runner: hashes large bodies off the event loop.
@@ -52,7 +53,8 @@ async def open_bucket(
     refuse_proxy(config, env)
     encrypted = config.s3.endpoint_url.startswith("https:")
     transport = S3Transport(
-        connections_max=config.upload.concurrency,
+        # The uploads at once bound the connections; an operator may raise them in mid-run.
+        connections_max=CONCURRENCY_MAX,
         connect_timeout=config.s3.connect_timeout,
         io_timeout=config.s3.io_timeout,
         ssl_context=tls_context(env.get("AWS_CA_BUNDLE") or None) if encrypted else None,
