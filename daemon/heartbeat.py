@@ -97,7 +97,7 @@ class Heartbeat:
         while True:
             await trio.sleep(self.interval_seconds)
             now = self._labour()
-            if now is not None and now != before:
+            if now != before:
                 self._beat()
             before = now
 

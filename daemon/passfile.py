@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def granted_copy(path: str, env: Mapping[str, str]) -> str | None:
     """Return the path of a private copy in memory of a password file that is a credential; None if none is needed.
 
-    Only below CREDENTIALS_DIRECTORY, which nobody but the service can enter, is the group's bit no leak. The copy
+    Only below CREDENTIALS_DIRECTORY, which nobody but the service can enter, is such a bit no leak. The copy
     lives as long as the process.
     """
     directory = env.get("CREDENTIALS_DIRECTORY")
@@ -27,8 +27,8 @@ def granted_copy(path: str, env: Mapping[str, str]) -> str | None:
         return None
     try:
         mode = Path(path).stat().st_mode
-        needed = stat.S_ISREG(mode) and mode & stat.S_IRGRP and not mode & stat.S_IRWXO
-        return _copy(path) if needed else None
+        passed_over = stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO)
+        return _copy(path) if passed_over else None
     except OSError:
         # The driver passes over what it can't read, and the server says that a password is missing.
         return None

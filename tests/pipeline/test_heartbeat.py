@@ -13,7 +13,7 @@ from daemon.heartbeat import EXTENSION_SECONDS, INTERVAL_SECONDS_MAX, Heartbeat
 from daemon.notify import Notifier
 from daemon.runtime import JournalThread
 
-WATCHDOG_SECONDS = 30.0
+WATCHDOG_SECONDS = 6.0
 EXTENDED = f"EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1e6:.0f}"
 
 
