@@ -37,6 +37,11 @@ def read_document(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             _refuse_writable_by_others(path, os.fstat(file.fileno()))
             content = file.read(CONFIG_BYTES_MAX + 1)
+    except PermissionError as exc:
+        raise ConfigError(
+            [f"read config {path}: permission denied"],
+            "only its owner and its group may read it: use sudo, or join the group; the service needs `chmod g+r`",
+        ) from exc
     except OSError as exc:
         raise ConfigError([f"read config {path}: {(exc.strerror or str(exc)).lower()}"], hint) from exc
     if len(content) > CONFIG_BYTES_MAX:

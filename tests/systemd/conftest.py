@@ -18,7 +18,9 @@ from tests.systemd.instances import HELD, Instance, ServedWorld, installation
 from tests.systemd.machine import CGROUPS, SHARE, Machine
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ["daemon", "journal", "systemd", "pyproject.toml", "README.md", "LICENSE"]
+NOT_SHIPPED = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "build", "dist", "tests", "benchmarks"
+)
 NEEDED = ["unshare", "nsenter", "setpriv", "systemctl", "/usr/bin/python3"]
 
 MakeInstance = Callable[..., Instance]
@@ -83,13 +85,7 @@ def machine() -> Iterator[Machine]:
     if missing:
         pytest.skip(f"NOT TESTED: the service under a real systemd needs {missing}")
     with Machine() as booted:
-        source = booted.directory / "source"
-        source.mkdir()
-        for name in SHIPPED:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(ROOT / name, source / name)
+        shutil.copytree(ROOT, booted.directory / "source", ignore=NOT_SHIPPED)
         for line in installation()[:-1]:
             booted.shell(line, cwd=str(SHARE / "source"))
         yield booted

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 PROGRAM = "/opt/backfillctl/bin/backfillctl"
 HELD = 4
 """Uploads at once, and so the PUTs that a held proxy keeps waiting."""
+PUT_SECONDS_MAX = 30.0
+"""Well below s3.io_timeout, after which a PUT that waits is sent once more."""
 
 
 def installation() -> list[str]:
@@ -93,11 +96,11 @@ class Instance:
         assert proxy is not None
         proxy.hold(lambda key: not key.endswith(PROBE))
 
-    def until_held(self) -> None:
+    def until_held(self, puts: int = HELD) -> None:
         """Wait until it waits for the answers to as many PUTs as it may have under way."""
         proxy = self.world.proxy
         assert proxy is not None
-        eventually(lambda: len(proxy.waiting()) >= HELD, f"{HELD} PUTs wait; log:\n{self.log()}")
+        eventually(lambda: len(proxy.waiting()) >= puts, f"{puts} PUTs wait", seconds=PUT_SECONDS_MAX)
 
     def until(self, name: str, value: str) -> None:
         """Wait until a property of the unit has this value."""
@@ -119,20 +122,16 @@ class Instance:
 
     def verify(self) -> None:
         """Let it compare bucket and journal."""
-        done = self.machine.run(
-            PROGRAM,
-            "verify",
-            "-c",
-            f"/etc/backfill/{self.name}.toml",
-            env={"AWS_SHARED_CREDENTIALS_FILE": f"/etc/backfill/credentials/{self.name}.aws"},
-        )
+        keys = f"/etc/backfill/credentials/{self.name}.aws"
+        done = self.backfillctl("verify", env={"AWS_SHARED_CREDENTIALS_FILE": keys})
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def status(self) -> dict[str, object]:
-        """What `status --json` says to root."""
-        path = f"/etc/backfill/{self.name}.toml"
-        found: dict[str, object] = json.loads(self.machine.must(PROGRAM, "status", "--json", "-c", path))
-        return found
+    def backfillctl(
+        self, *words: str, user: str | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on it, as root or another user."""
+        config = f"/etc/backfill/{self.name}.toml"
+        return self.machine.run(PROGRAM, *words, "-c", config, user=user, env=env)
 
     def events(self, kind: str) -> int:
         return raw_journal.count_of(self.world.journal, kind)

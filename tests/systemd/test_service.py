@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from daemon.errors import ExitCode
 from tests.faults.waiting import eventually
 from tests.systemd.conftest import MakeInstance, Servers
-from tests.systemd.instances import installation
+from tests.systemd.instances import HELD, installation
 from tests.systemd.machine import Machine
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("systemd")]
@@ -48,17 +49,28 @@ def test_a_frozen_daemon_is_ended_by_the_watchdog_and_started_again(make_instanc
     assert "Watchdog timeout" in frozen.log()
 
 
-def test_a_daemon_that_waits_for_answers_outlives_its_watchdog(make_instance: MakeInstance) -> None:
-    waiting = make_instance("waiting")
-    waiting.adjust("WatchdogSec=1s")
-    waiting.hold()
-    waiting.systemctl("start")
-    waiting.until_held()
-    fed = {waiting.show("WatchdogTimestampMonotonic")}
-    eventually(lambda: fed.add(waiting.show("WatchdogTimestampMonotonic")) or len(fed) > 8, "eight beats")
-    assert waiting.show("NRestarts") == "0"
-    waiting.world.proxy.release()
-    waiting.until_done()
+@pytest.mark.parametrize("state", ["waiting", "paused"])
+def test_a_daemon_that_settles_nothing_outlives_its_watchdog(state: str, make_instance: MakeInstance) -> None:
+    idle = make_instance(state)
+    idle.adjust("WatchdogSec=1s")
+    idle.hold()
+    idle.systemctl("start")
+    idle.until_held()
+    if state == "paused":
+        assert idle.backfillctl("pause").returncode == 0
+    fed: set[str] = set()
+
+    def has_beaten_often() -> bool:
+        fed.add(idle.show("WatchdogTimestampMonotonic"))
+        return len(fed) > 8
+
+    eventually(has_beaten_often, "nine beats")
+    assert idle.show("NRestarts") == "0"
+    assert idle.events("outcomes_recorded") == 0
+    if state == "paused":
+        assert idle.backfillctl("resume").returncode == 0
+    idle.world.proxy.release()
+    idle.until_done()
 
 
 def test_stopped_in_the_middle_it_goes_on_when_started_again(make_instance: MakeInstance) -> None:
@@ -158,8 +170,59 @@ def test_without_a_password_file_it_starts_and_says_what_postgres_refuses(
     assert "PGPASSFILE" in bare.log()
 
 
-def test_root_asks_for_the_status_of_a_dead_daemon(make_instance: MakeInstance) -> None:
-    dead = make_instance("dead")
-    dead.systemctl("start")
-    dead.until_done()
-    assert dead.status()["state"] == "complete"
+def test_a_reload_reads_the_configuration_again(make_instance: MakeInstance) -> None:
+    read_again = make_instance("reloaded")
+    read_again.hold()
+    read_again.systemctl("start")
+    read_again.until_held()
+    read_again.world.upload["concurrency"] = HELD + 2
+    read_again.configure()
+    read_again.systemctl("reload")
+    read_again.until_held(HELD + 2)
+    assert read_again.show("ActiveState") == "active"
+    read_again.world.proxy.release()
+    read_again.until_done()
+    assert read_again.events("session_started") == 1
+
+
+@pytest.fixture(scope="session")
+def people(machine: Machine) -> None:
+    """A member of the control group, and somebody who is none."""
+    machine.must("useradd", "--groups", "backfill", "member")
+    machine.must("useradd", "stranger")
+
+
+WHO = ["root", "member", "stranger"]
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["alive", "dead"])
+def test_status_answers_root_always_members_while_the_daemon_lives_and_tells_others_what_to_type(
+    alive: bool, make_instance: MakeInstance, people: None
+) -> None:
+    asked = make_instance("alive" if alive else "dead")
+    asked.hold()
+    asked.systemctl("start")
+    asked.until_held()
+    if not alive:
+        asked.world.proxy.release()
+        asked.until_done()
+    answers = {who: asked.backfillctl("status", "--json", user=who) for who in WHO}
+    served = {"root", "member"} if alive else {"root"}
+    for who in served:
+        assert json.loads(answers[who].stdout)["state"] == ("running" if alive else "complete"), answers[who]
+    for who in set(WHO) - served:
+        assert answers[who].returncode != 0
+        problem, hint = answers[who].stderr.splitlines()
+        assert problem.startswith("error: ")
+        assert "sudo" in hint
+
+
+def test_who_steers_the_daemon_goes_on_record_by_name(make_instance: MakeInstance, people: None) -> None:
+    steered = make_instance("steered")
+    steered.hold()
+    steered.systemctl("start")
+    steered.until_held()
+    assert steered.backfillctl("pause", user="member").returncode == 0
+    assert steered.backfillctl("pause", user="stranger").returncode != 0
+    ((_, paused),) = steered.world.ledger().of_kind("paused")
+    assert paused["who"].startswith("member (uid ")
