@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from daemon.demo.seaweed import signed_request
-from daemon.disk_reserve import free_bytes
 from daemon.errors import ExitCode
 from tests.conftest import Database
 from tests.dashboards.faulty_proxy import FaultyProxy
@@ -32,7 +31,7 @@ FOREIGN, PRESENT, LOST = "attachments/11", "attachments/12", "thumbnails/13"
 """Object keys: of somebody else's object, of one with the right bytes, and of one that the proxy loses."""
 SESSIONS = 4
 ROWS_PER_SECOND = 40
-SOON = timedelta(minutes=8)
+SOON = timedelta(minutes=12)
 """When the credentials expire."""
 
 
@@ -85,7 +84,7 @@ class Story:
             name = "{NAME}"
             journal = "journal.db"
             deadline = 2020-01-01T00:00:00Z
-            disk_reserve = {int(free_bytes(self.directory) / 1.1)}
+            disk_reserve = "64MiB"
             [postgres]
             dsn = "{self.database.dsn}"
             late_grace = "0s"

@@ -14,6 +14,7 @@ import yaml
 
 from daemon.causes import AT_WORK, HOLDS, Cause
 from daemon.cli import cli
+from daemon.instruments import OPERATIONS
 from daemon.metric_definitions import DEFINITIONS, MIGRATION, PREFIX
 from daemon.retrying import FailureClass
 from dashboards import make_dashboard
@@ -84,16 +85,18 @@ def test_every_metric_by_source_follows_the_variable_source():
     assert {name for name, labels in LABELS.items() if "source" in labels} == make_dashboard.BY_SOURCE
 
 
-def test_states_causes_and_classes_in_matchers_exist():
+def test_values_in_matchers_exist():
     known = {
         "state": set(MigrationState),
         "cause": set(Cause),
         "failure": set(FailureClass),
         "outcome": {"stored", "recovered", "present", "skipped", "vanished"},
+        "operation": set(OPERATIONS),
     }
     seen = Counter()
+    matcher = rf'\b({"|".join(known)})(?:=~|!=|=)"([^"]*)"'
     for expression in EXPRESSIONS:
-        for label, values in re.findall(r'\b(state|cause|failure|outcome)(?:=~|!=|=)"([^"]*)"', expression):
+        for label, values in re.findall(matcher, expression):
             assert set(values.split("|")) <= known[label]
             seen[label] += 1
     assert set(seen) == set(known)

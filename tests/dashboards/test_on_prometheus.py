@@ -38,6 +38,8 @@ SILENT = {
         "it takes 15 minutes without progress and without a throttle",
         {"> 900": "> 1", "[15m]": "[2s]", HELD: ""},
     ),
+    "BackfillDiskReserveNear": Silence("the disk of the test has room", {"< 1.2": "< 1e9"}),
+    "BackfillCredentialsExpiring": Silence("they are good for another 12 minutes", {"< 600": "< 900"}),
     "BackfillDaemonHangs": Silence("it takes two minutes without a heartbeat", {"> 120": "> 0"}),
     "BackfillRestarting": Silence("the story has three restarts, not four", {"> 3": "> 1"}),
 }
