@@ -151,7 +151,10 @@ class Fetcher:
         answers = failures = 0
         while True:
             await self._pacer.admit(self._drain, rows=len(wanted), size=sum(one.reserved for one in wanted))
-            await self._controls.wait_until_released(self._drain)
+            if self._controls.held is not None:
+                await self._controls.wait_until_released(self._drain)
+                # Nobody asked meanwhile, so nobody went unserved.
+                self._silence.broken()
             if self._drain:
                 return None
             begun = trio.current_time()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeAlias
 
 from daemon.errors import ConfigError
-from daemon.settings_values import size_bytes
+from daemon.settings_values import bytes_per_second, rows_per_second
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,8 +17,6 @@ CONCURRENCY_MAX = 1024
 """As `upload.concurrency`."""
 FROM_CONFIG = "config"
 """The value that takes back what an operator has set."""
-UNLIMITED = "off"
-"""The value that lifts a rate limit whatever the configuration says."""
 
 Override: TypeAlias = "int | float | None"
 """What an operator has set for one tunable; None: no limit."""
@@ -45,7 +43,7 @@ NAMES: tuple[str, ...] = tuple(field.name for field in fields(Tunables))
 def parse(words: Sequence[str]) -> dict[str, Override | str]:
     """Return the changes that words such as "concurrency=16" and "bytes-per-second=20MiB" ask for.
 
-    A value is FROM_CONFIG, or for a rate a positive number, or UNLIMITED, which becomes None.
+    A value is FROM_CONFIG, or for a rate what `[throttle]` takes; "off" becomes None.
 
     Raises:
         ConfigError: with every word that is wrong; then nothing is to be changed.
@@ -104,26 +102,8 @@ def _value(key: str, text: str) -> Override | str:
         if text.isascii() and text.isdigit() and 1 <= int(text) <= CONCURRENCY_MAX:
             return int(text)
         raise ValueError(f'a whole number from 1 to {CONCURRENCY_MAX}, or "{FROM_CONFIG}"')
-    if text == UNLIMITED:
-        return None
-    rate = _rows(text) if key == "rows_per_second" else _bytes(text)
-    if rate is None:
-        example = "500" if key == "rows_per_second" else "20MiB"
-        raise ValueError(f'a rate above 0 such as {example}, "{UNLIMITED}" or "{FROM_CONFIG}"')
-    return rate
-
-
-def _rows(text: str) -> float | None:
+    rate = rows_per_second if key == "rows_per_second" else bytes_per_second
     try:
-        rate = float(text)
-    except ValueError:
-        return None
-    return rate if 0 < rate < float("inf") else None
-
-
-def _bytes(text: str) -> int | None:
-    try:
-        size = size_bytes(text)
-    except ValueError:
-        return None
-    return size if size > 0 else None
+        return rate(text)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "{FROM_CONFIG}"') from error

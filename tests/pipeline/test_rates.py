@@ -92,6 +92,32 @@ async def test_a_throttle_lets_no_fetch_begin_until_it_is_released(rig, autojump
     assert rig.counts().settled == 2000
 
 
+async def test_a_hold_is_no_silence_of_the_server(rig, autojump_clock):
+    source = filled(rig, rows=64, size=10)
+    rig.upload = {"give_up_after": 60}
+    down = True
+
+    def lose(name):
+        if name == "fetch" and down:
+            raise Failure(FailureClass.CONNECTION, "FETCH", "gone", answered=False)
+
+    source.on_statement = lose
+    ended = []
+
+    async def session():
+        ended.append(await rig.session())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session)
+        await trio.sleep(30)
+        rig.controls.hold(Hold(Cause.REPLICA_LAG, "replica lag 11 s, above 10 s"))
+        await trio.sleep(3600)
+        rig.controls.release(Cause.REPLICA_LAG)
+        await trio.sleep(10)
+        down = False
+    assert ended[0].exit_code is ExitCode.DONE
+
+
 async def test_a_drain_does_not_wait_for_a_rate(rig, autojump_clock):
     filled(rig, rows=2000, size=10, rows_per_second=1)
     async with trio.open_nursery() as nursery:

@@ -379,7 +379,9 @@ class Simulation:
                 # Never above what is configured: the observer's bound on keys in flight is made of that.
                 concurrency = self._rng.randint(1, self.world.config.upload.concurrency)
                 await recorder.call(partial(_set_concurrency, concurrency))
-                controls.set(Tunables(concurrency))
+                controls.set(
+                    Tunables(concurrency, self._rng.choice([None, 3, 100]), self._rng.choice([None, 5000]))
+                )
             elif action == "hold":
                 cause = self._rng.choice(HOLDS)
                 controls.hold(Hold(cause, "by the simulation"))
