@@ -29,8 +29,12 @@ SELECT CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0.0::
             ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END"""
 """All that was received is replayed: no lag, however long ago the primary's last transaction was."""
 PRIMARY_LAG = """
-SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float8, count(*)::int FROM pg_stat_replication"""
-"""NULL is a standby that has replayed everything (PostgreSQL manual, pg_stat_replication)."""
+SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float8, count(*)::int FROM pg_stat_replication
+WHERE replay_lsn IS NOT NULL"""
+"""A lag of NULL is a standby that has replayed everything (PostgreSQL manual, pg_stat_replication).
+
+What only receives, such as pg_receivewal, never replays, and its lag grows for ever.
+"""
 ACTIVE_SESSIONS = """
 SELECT count(*)::float8 FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND state IN ('active', 'fastpath function call', 'disabled')

@@ -8,6 +8,7 @@ import trio
 from daemon.causes import Cause
 from daemon.config import ThrottleConfig
 from daemon.demo.postgres import EmbeddedPostgres
+from daemon.demo.processes import ChildProcess
 from daemon.errors import BackfillError, ConfigError, RefusedError
 from tests.source.sources import TABLE, Opening, scan_all, spec
 
@@ -110,6 +111,28 @@ async def test_a_paused_replay_shows_as_growing_lag_on_the_standby_and_on_its_pr
         finally:
             standby.sql("select pg_wal_replay_resume()")
         await until(neither_lags)
+
+
+async def test_what_receives_wal_without_replaying_it_is_no_standby(primary, tmp_path):
+    throttle = ThrottleConfig(replica_lag=10)
+    receiver = ChildProcess(
+        [str(primary.psql.with_name("pg_receivewal")), "--status-interval=1", "-D", str(tmp_path)],
+        log=tmp_path / "receiver.log",
+        env=primary.client_environment(),
+    )
+
+    async def seems_to_lag():
+        primary.sql("insert into t values (gen_random_uuid()::text, now(), '')")
+        lagging = "replay_lag > '0.3 s' and application_name = 'pg_receivewal'"
+        return primary.sql(f"select count(*) from pg_stat_replication where {lagging}") == "1"
+
+    try:
+        await until(seems_to_lag)
+        async with Opening(primary.dsn())(throttle=throttle) as source:
+            reading = (await source.health(throttle)).readings[Cause.REPLICA_LAG]
+    finally:
+        receiver.kill()
+    assert reading.value < 0.3
 
 
 async def test_an_idle_primary_is_no_lag_of_its_standby(primary, standby):
