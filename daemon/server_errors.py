@@ -73,10 +73,21 @@ def meaning_of(sqlstate: str | None) -> Meaning:
     return _BY_CODE.get(code) or _BY_CLASS.get(code[:2], Meaning.STRUGGLING)
 
 
-def refused_connection(error: Exception, where: str) -> BackfillError | None:
+_USUAL_LOGIN_HINT = (
+    "check user, password and database in postgres.dsn, PGPASSWORD or ~/.pgpass (PGPASSFILE), and the server's"
+    " pg_hba.conf"
+)
+_IAM_LOGIN_HINT = (
+    "check user and database in postgres.dsn, postgres.region, that the role has what `backfillctl check --grants`"
+    " prints and the credentials what `backfillctl check --iam` prints"
+)
+
+
+def refused_connection(error: Exception, where: str, *, iam: bool = False) -> BackfillError | None:
     """Return what a failed connection attempt means if repeating it is pointless, else None.
 
-    An answer to the attempt is quoted by its first line only; nothing of the DSN is.
+    An answer to the attempt is quoted by its first line only; nothing of the DSN is. With `iam` it was made with a
+    token.
     """
     code = sqlstate_of(error)
     subject = f"connect to PostgreSQL at {where}"
@@ -89,8 +100,7 @@ def refused_connection(error: Exception, where: str) -> BackfillError | None:
     if code is not None and (meaning_of(code) is Meaning.REFUSED or code == "08P01"):
         return RefusedError(
             f"{subject}: refused: {_first_line(error)}",
-            "check user, password and database in postgres.dsn, PGPASSWORD or ~/.pgpass (PGPASSFILE), and the server's"
-            " pg_hba.conf",
+            _IAM_LOGIN_HINT if iam else _USUAL_LOGIN_HINT,
         )
     if isinstance(error, ValueError):
         return ConfigError(

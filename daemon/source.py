@@ -317,7 +317,7 @@ class Session:
             problem = f"postgres: {error.args[0]}"
             raise ConfigError([problem], "correct postgres.dsn or the PG* variables") from None
         except _CONNECT_ERRORS as error:
-            raise refused_connection(error, self.where) or error from None
+            raise refused_connection(error, self.where, iam=self._login is not None) or error from None
         try:
             await self._set_up(connection)
         except BaseException:

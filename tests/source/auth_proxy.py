@@ -13,14 +13,21 @@ import trio
 
 _CLEARTEXT = b"R" + struct.pack(">II", 8, 3)
 """AuthenticationCleartextPassword (PostgreSQL manual, "Message Formats")."""
+_REFUSED_FIELDS = b"SFATAL\0C28000\0MPAM authentication failed\0\0"
+_REFUSED = b"E" + struct.pack(">I", 4 + len(_REFUSED_FIELDS)) + _REFUSED_FIELDS
+"""ErrorResponse, as RDS words it."""
 
 
 @dataclass
 class Door:
-    """A port of 127.0.0.1; `passwords` is what was said there, in order of arrival."""
+    """A port of 127.0.0.1; `passwords` is what was said there, in order of arrival.
+
+    `closed`: nobody is let in, whatever the password.
+    """
 
     port: int
     passwords: list[str] = field(default_factory=list)
+    closed: bool = False
 
 
 @asynccontextmanager
@@ -47,6 +54,10 @@ async def _admit(
     await client.send_all(_CLEARTEXT)
     password = await _message(client, tagged=True)
     door.passwords.append(password[5:].rstrip(b"\0").decode())
+    if door.closed:
+        await client.send_all(_REFUSED)
+        await client.aclose()
+        return
     server = await trio.open_tcp_stream("127.0.0.1", server_port)
     async with client, server, trio.open_nursery() as nursery:
         await server.send_all(startup)

@@ -189,6 +189,23 @@ async def test_no_credentials_are_a_refusal_before_anything_is_said(trusting_ser
     assert door.passwords == []
 
 
+async def test_a_token_that_is_refused_is_told_with_what_to_check(trusting_server, certificate):
+    async with door_to(trusting_server.port, certificate) as door:
+        door.closed = True
+        with pytest.raises(RefusedError) as refused:
+            async with open_source(
+                config(door.port),
+                migration="test",
+                give_up_after=0.0,
+                random=Random(1),
+                credentials=CredentialSource(resolve=Chain),
+            ):
+                raise AssertionError
+    assert "PAM authentication failed" in refused.value.problem
+    assert "check --grants" in refused.value.hint
+    assert door.passwords[0] not in str(refused.value)
+
+
 GOOD = "postgresql://reader@db.test:5433/app?sslmode=verify-full"
 
 
