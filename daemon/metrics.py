@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
+from prometheus_client import exposition as text_format
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from daemon import __version__
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from journal.sizes import JournalSizes
     from journal.status import MigrationStatus, SourceStatus
 
+OPENMETRICS = "application/openmetrics-text"
+"""Its media type (OpenMetrics 1.0, "Protocol Negotiation")."""
 SLOW_DOWNS = tuple(cause for cause in Cause if cause not in AT_WORK)
 """Causes that are not the work itself."""
 
@@ -74,11 +77,15 @@ class Observed:
 
 
 def exposition(observed: Observed, accept: str) -> tuple[bytes, str]:
-    """Return the metrics and their content type: OpenMetrics where `accept` asks for it, else Prometheus' text."""
+    """Return the metrics and their content type: OpenMetrics where `accept` names it, else Prometheus' text.
+
+    The library's own negotiation raises on some values of Accept, and repeats others in its content type.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collected(families(observed)))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    if any(one.partition(";")[0].strip().lower() == OPENMETRICS for one in accept.split(",")):
+        return openmetrics.generate_latest(registry), openmetrics.CONTENT_TYPE_LATEST
+    return text_format.generate_latest(registry), text_format.CONTENT_TYPE_PLAIN_0_0_4
 
 
 class _Collected(Collector):

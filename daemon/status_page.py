@@ -15,6 +15,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from daemon import rendering_units as units
+from daemon.causes import Cause
 from daemon.page_parts import (
     banner,
     duration_or_dash,
@@ -159,9 +160,8 @@ def _banners(view: View, *, now_us: int, deadline_us: int | None, lingering: boo
         )
     if view.pause is not None:
         since = units.ago(view.pause.since_us, now_us)
-        text = f"by {units.shown(view.pause.who)}, {since}. `backfillctl resume` ends the pause."
-        found.append(banner("warn", "Paused", text))
-    if view.throttle is not None:
+        found.append(banner("warn", "Paused", f"by {units.shown(view.pause.who)}, {since}"))
+    if view.throttle is not None and view.throttle.cause != Cause.OPERATOR:
         held = "Nothing new begins" if view.throttle.holds else "Slowed down"
         detail = f" ({units.shown(view.throttle.detail)})" if view.throttle.detail else ""
         lasted = units.duration((now_us - view.throttle.since_us) / 1e6)
@@ -208,7 +208,7 @@ def _hero(view: View, word: str) -> str:
         '<section class="sheet hero" aria-label="Progress">'
         f'<p class="share">{permille // 10}<small>.{permille % 10} %</small></p>'
         f'<div><p class="state {tone}">{_mark(mark)}<span>{escaped(word.capitalize())}{standing}</span></p>'
-        f'<p class="reason">{escaped(view.reason) or _settled(view)}</p></div>'
+        f'<p class="reason">{escaped(view.reason)}</p><p class="reason">{_settled(view)}</p></div>'
         f"{bar.svg(_settled(view))}{swatches(view.total.counts)}</section>"
     )
 

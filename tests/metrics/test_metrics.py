@@ -22,7 +22,7 @@ from tests.metrics.journals import NOW_US, SECOND_US, eventful
 
 LABELS = list(dict.fromkeys(label for one in DEFINITIONS for label in one.labels))
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+OPENMETRICS = "text/html;q=0.1, Application/OpenMetrics-Text; version=abc;q=0.9"
 
 
 def recorded(path) -> Recorded:

@@ -7,6 +7,8 @@ from http import HTTPStatus
 
 import pytest
 import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from daemon.config import Config, MetricsConfig, MigrationConfig, PostgresConfig, S3Config, UploadConfig
 from daemon.controls import Controls
@@ -23,6 +25,7 @@ from daemon.serving import Call
 from daemon.tunables import Tunables
 from journal.reader import Reader
 from tests.metrics.journals import NOW_US, eventful
+from tests.metrics.test_serving import said, statuses
 from tests.pipeline.rig import source
 
 LINGER = 60.0
@@ -264,3 +267,24 @@ async def test_a_disk_that_can_not_be_asked_is_a_failed_scrape(tmp_path):
     reply = await ask(gone, "/metrics")
     assert reply.status is HTTPStatus.SERVICE_UNAVAILABLE
     assert b"gone" in reply.body
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    path=st.sampled_from(PATHS),
+    accept=st.one_of(
+        st.binary(max_size=80),
+        st.lists(
+            st.sampled_from(
+                [b"application/openmetrics-text", b"text/plain", b"version=", b"1.0.0", b"abc", b"1..0", b"escaping=",
+                 b"q=0.5", b";", b",", b"=", b" ", b"\xe9", b"\x01"]
+            ),
+            max_size=12,
+        ).map(b"".join),
+    ),
+)  # fmt: skip
+def test_no_header_can_break_an_answer(monitor, path, accept):
+    request = b"GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: %s\r\n\r\n" % (path.encode(), accept)
+    answers = trio.run(said, request, monitor.answer)
+    assert set(statuses(answers)) <= {b"200", b"400", b"503"}
+    assert len(statuses(answers)) >= 1

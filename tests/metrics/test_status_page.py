@@ -155,12 +155,16 @@ def test_the_bars_segments_are_shares_of_the_planned_keys():
         assert float(x) + float(width) == pytest.approx(float(after), abs=0.002)
 
 
-def test_a_pause_tells_who_since_when_and_how_to_end_it():
+def test_a_pause_tells_who_since_when_and_how_to_end_it_and_is_no_throttle_too():
     paused = at_work(
-        state=MigrationState.PAUSED, pause=NoteStatus(NOW_US - 3600 * SECOND_US, {"who": "alice (uid 1000)"})
+        state=MigrationState.PAUSED,
+        pause=NoteStatus(NOW_US - 3600 * SECOND_US, {"who": "alice (uid 1000)"}),
+        throttle=NoteStatus(NOW_US - 3600 * SECOND_US, {"cause": "operator", "detail": ""}),
     )
     text = words(rendered(paused))
-    assert "Paused by alice (uid 1000), 1h00m ago. backfillctl resume ends the pause." in text
+    assert "Paused by alice (uid 1000), 1h00m ago" in text
+    assert "backfillctl resume ends the pause" in text
+    assert "Slowed down" not in text
     assert "of copying, once it goes on" in text
 
 
