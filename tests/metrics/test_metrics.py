@@ -98,6 +98,7 @@ def test_every_metric_from_the_record_has_the_journals_value(journal):
         ("verified_timestamp_seconds",): NOW_US / 1e6,
     }
     assert {key: found.get(key) for key in expected} == expected
+    assert {key[2] for key in found if key[0] == "failed_attempts_total"} == {"PUT"}
 
 
 def test_every_metric_from_this_process_has_its_value():
