@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon import rendering_units as units
+from daemon.causes import Cause
+from journal.status import MigrationState
 
 if TYPE_CHECKING:
     from daemon.rendering_view import Deed, Line, Spent, View
@@ -15,7 +17,7 @@ NAME_WIDTH_MAX = 24
 
 
 def force_facts(seen: View) -> list[tuple[str, str]]:
-    """Return what operators and throttles have put in force: label and text."""
+    """Return what operators, throttles and the deadline have put in force: label and text."""
     facts: list[tuple[str, str]] = []
     if seen.pause is not None:
         facts.append(("paused", f"by {_by(seen.pause, seen.now_us)}; `backfillctl resume` ends it"))
@@ -27,7 +29,22 @@ def force_facts(seen: View) -> list[tuple[str, str]]:
         words = units.shown(" ".join(seen.tunables.words))
         instead = f"{words}, whatever the configuration says; by {_by(seen.tunables, seen.now_us)}"
         facts.append(("tuned", f"{instead}; `backfillctl set NAME=config` takes it back"))
+    if seen.deadline_us is not None and seen.state != MigrationState.COMPLETE:
+        facts.append(("deadline", f"{units.moment_seconds(seen.deadline_us)}{_lateness(seen)}"))
     return facts
+
+
+def _lateness(seen: View) -> str:
+    late = seen.late_seconds
+    if late is None:
+        return ""
+    if seen.deadline_us is not None and seen.now_us > seen.deadline_us:
+        return f", passed {units.ago(seen.deadline_us, seen.now_us)}"
+    return (
+        f"; as things go missed by {units.duration(late)}"
+        if late > 0
+        else f"; as things go met with {units.duration(-late)} to spare"
+    )
 
 
 def _by(deed: Deed, now_us: int) -> str:
@@ -92,7 +109,8 @@ def where_time_went(seen: View) -> str:
 
 
 def _spent(one: Spent) -> str:
-    episodes = f" in {units.plural(one.episodes, 'slow-down')}" if one.episodes else ""
+    noun = "pause" if one.cause == Cause.OPERATOR else "slow-down"
+    episodes = f" in {units.plural(one.episodes, noun)}" if one.episodes else ""
     return f"{units.shown(one.words)} {units.duration(one.seconds)}{episodes}"
 
 

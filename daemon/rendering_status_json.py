@@ -38,6 +38,7 @@ def status_json(status: MigrationStatus, *, now_us: int, past: bool = False) -> 
     - `head_seq`, `last_event_us`, `last_event_age_seconds`, `completed_us`.
     - `pause`: the operator's pause in force: `who`, `since_us`; `tunables`: the same with `overrides`, what an
       operator has set, null lifting a limit; `throttle`: the slow-down in force: `cause`, `detail`, `since_us`.
+    - `deadline_us`: `migration.deadline` of the newest session.
     - `speed`: of all sources: `rows_per_second_1m` and `rows_per_second_15m` (keys settled; to three decimals),
       `bytes_per_second_1m` and `bytes_per_second_15m` (uploaded; integers), `eta_seconds` of copying.
     - `time`: where all sessions' time went: `total_seconds`; `by_cause`, the costliest first: `cause`, `seconds`,
@@ -82,6 +83,7 @@ def status_json(status: MigrationStatus, *, now_us: int, past: bool = False) -> 
             "detail": seen.throttle.detail,
             "since_us": seen.throttle.since_us,
         },
+        "deadline_us": seen.deadline_us,
         "speed": _speed(seen.total.speed),
         "time": _time(seen),
         "totals": _counts(seen.total.counts),

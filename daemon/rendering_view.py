@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon import rendering_units as units
-from daemon.causes import HOLDS, cause_words
+from daemon.causes import HOLDS, Cause, cause_words
 from daemon.rendering_advice import next_steps, reason
 from daemon.rendering_pace import Speed, amounts_of, at_work, speeds
+from daemon.settings_values import timestamp_us
 from journal.entries import SourceCounts
 from journal.status import MigrationState
 
@@ -123,8 +124,9 @@ class View:
         working: a session works on it, be it only that it waits.
         sources: in the order of the configuration; `total` sums them up.
         pause, tunables: what an operator has set, in force; the latter outlives its session.
-        throttle: in force now.
+        throttle: in force now; a pause is none, though its time is on record like one.
         spent: where all sessions' time went, the costliest first; `spent_seconds` is the sum.
+        deadline_us: `migration.deadline` of the newest session; nothing depends on it but what people are told.
         faults: parked keys first, then the most frequent.
     """
 
@@ -140,10 +142,25 @@ class View:
     pause: Deed | None
     tunables: Deed | None
     throttle: Throttle | None
+    deadline_us: int | None
     spent: tuple[Spent, ...]
     spent_seconds: int
     faults: tuple[Fault, ...]
     next_steps: tuple[str, ...]
+
+    @property
+    def late_seconds(self) -> float | None:
+        """By how much the deadline is missed, as things go, or has been; negative: time to spare.
+
+        None without a deadline, when all is done, and where nobody can say.
+        """
+        if self.deadline_us is None or self.state == MigrationState.COMPLETE:
+            return None
+        passed = (self.now_us - self.deadline_us) / 1e6
+        eta = self.total.speed.eta_seconds
+        if eta is None:
+            return passed if passed > 0 else None
+        return passed + eta
 
     @property
     def standing(self) -> str:
@@ -179,6 +196,7 @@ def view(status: MigrationStatus, *, now_us: int) -> View:
         pause=None if status.pause is None else Deed(str(status.pause.data["who"]), status.pause.ts_us),
         tunables=_tunables(status.tunables),
         throttle=_throttle(status.throttle),
+        deadline_us=_deadline_us(status.settings),
         spent=_spent(status),
         spent_seconds=sum(status.spent_ms.values()) // 1000,
         faults=_faults(status.sources),
@@ -214,10 +232,19 @@ def _value(name: str, value: float | None) -> str:
 
 
 def _throttle(note: NoteStatus | None) -> Throttle | None:
-    if note is None:
+    if note is None or note.data["cause"] == Cause.OPERATOR:
         return None
     cause = str(note.data["cause"])
     return Throttle(cause, cause_words(cause), str(note.data["detail"]), note.ts_us)
+
+
+def _deadline_us(note: NoteStatus | None) -> int | None:
+    text = None if note is None else note.data.get("deadline")
+    try:
+        return None if text is None else timestamp_us(text)
+    except ValueError:
+        # A later program may write it otherwise; it is shown, nothing more.
+        return None
 
 
 def _spent(status: MigrationStatus) -> tuple[Spent, ...]:

@@ -133,6 +133,7 @@ class MigrationStatus:
         probe: the newest `probe_recorded` that names no source.
         verification: the newest finished verification.
         server: the newest PostgreSQL server recorded or accepted.
+        settings: the newest `settings_changed`: what the newest session that differed runs with.
         pause: the operator's pause in force: who and when.
         tunables: the newest `tunables_set`, with everything an operator has set.
         throttle: the `throttle_began` of the newest session that has no end yet.
@@ -163,6 +164,7 @@ class MigrationStatus:
     slow_downs: tuple[SlowDown, ...] = ()
     samples: tuple[Sample, ...] = ()
     first_samples: tuple[Sample, ...] = ()
+    settings: NoteStatus | None = None
 
 
 def derive_state(  # noqa: PLR0911 -- a decision table reads best as one
@@ -272,6 +274,7 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
         slow_downs=control_status.slow_downs(connection),
         samples=control_status.samples(connection, sources=len(sources)),
         first_samples=control_status.first_samples(connection),
+        settings=newest(Kind.SETTINGS_CHANGED),
     )
 
 

@@ -13,6 +13,7 @@ from journal.as_of import EVENTS_PER_PAGE, status_as_of
 from journal.entries import AttemptFailed, Parked, Settled
 from journal.errors import JournalCorrupt
 from journal.lifecycle import Outcome
+from journal.lock import Owner
 from journal.log import Journal
 from journal.reader import Reader
 from journal.status import MigrationState, MigrationStatus
@@ -239,6 +240,22 @@ def test_a_session_is_alive_while_more_of_it_is_recorded_and_killed_from_its_las
         MigrationState.KILLED,
         MigrationState.KILLED,
         MigrationState.KILLED,
+    ]
+
+
+def test_who_held_the_journal_then_is_the_process_of_the_session_that_was_open(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal = create(path)
+    journal.start_session(now_us=NOW_US + SECOND_US, facts={"pid": 7, "host": "db1"})
+    journal.note("settings_changed", {}, now_us=NOW_US + 2 * SECOND_US)
+    journal.end_session(now_us=NOW_US + 3 * SECOND_US, reason="drained", exit_code=143)
+    with Reader.open(path) as reader:
+        owners = [status_as_of(reader, NOW_US + second * SECOND_US) for second in range(4)]
+    assert [found.owner for found in owners if found is not None] == [
+        None,
+        Owner(7, "db1", NOW_US + SECOND_US),
+        Owner(7, "db1", NOW_US + SECOND_US),
+        None,
     ]
 
 

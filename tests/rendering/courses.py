@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from daemon.rendering_units import moment
 from journal.checkpoint import Checkpoint
 from journal.control_status import Sample, SlowDown
 from journal.entries import SourceCounts
@@ -116,11 +117,20 @@ TUNED = NoteStatus(
         "overrides": {"concurrency": 16, "rows_per_second": None, "bytes_per_second": 20 * 1024**2},
     },
 )
+
+
+def _due(seconds: int) -> NoteStatus:
+    return NoteStatus(NOW_US - 600 * SECOND_US, {"deadline": moment(NOW_US + seconds * SECOND_US)})
+
+
 COURSES = {
     "going": _day().status(slow_downs=(LAG,), tunables=TUNED),
     "throttled": _day().status(slow_downs=(LAG,), throttle=LAGGING),
     "paused": dataclasses.replace(_day().status(pause=PAUSE), state=MigrationState.PAUSED),
     "stopped_while_paused": _day().status(ended=True, pause=PAUSE, slow_downs=(LAG,)),
     "single": Course("cas").session().work(600, 40).status(),
+    "early": Course("cas").session().work(600, 40).status(settings=_due(3600)),
+    "late": Course("cas").session().work(600, 40).status(settings=_due(600)),
+    "overdue": Course("cas").session().work(600, 40).status(settings=_due(-60)),
     "begun": Course("cas", "b").session().pass_time(0.2).status(),
 }

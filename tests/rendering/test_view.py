@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from daemon.causes import cause_words
 from daemon.rendering_pace import Speed
+from daemon.rendering_units import moment
 from daemon.rendering_view import PARK, view
 from journal.control_status import SlowDown
 from journal.entries import SourceCounts
@@ -101,3 +104,38 @@ def test_parked_keys_come_before_failed_attempts_and_the_most_frequent_first():
     assert [(fault.operation, fault.count) for fault in found] == [(PARK, 2), (PARK, 1), ("PUT", 1204)]
     assert found[0].last_us is None
     assert found[2].last_us is not None
+
+
+def test_an_operators_pause_is_told_once_and_not_as_a_throttle_too():
+    base = dataclasses.replace(Course().session().status(), state=MigrationState.PAUSED, pause=PAUSE)
+    operator = NoteStatus(NOW_US, {"cause": "operator", "detail": ""})
+    assert seen(dataclasses.replace(base, throttle=operator)).throttle is None
+
+
+def due(seconds, base=None):
+    """A migration that goes on for 1900 s more, with a deadline in so many seconds."""
+    settings = NoteStatus(NOW_US, {"deadline": moment(NOW_US + seconds * SECOND_US)})
+    return seen(dataclasses.replace(base or Course().session().work(600, 40).status(), settings=settings))
+
+
+def test_a_deadline_is_missed_or_met_by_the_eta():
+    assert due(3600).deadline_us == NOW_US + 3600 * SECOND_US
+    assert due(3600).late_seconds == -1700
+    assert due(1000).late_seconds == 900
+
+
+def test_without_an_eta_only_a_deadline_that_has_passed_is_told_to_be_missed():
+    stopped = Course().session().work(600, 40).status(ended=True)
+    assert due(3600, stopped).late_seconds is None
+    assert due(-60, stopped).late_seconds == 60
+
+
+def test_what_is_done_misses_no_deadline():
+    assert due(-60, ALL["complete"]).late_seconds is None
+
+
+@pytest.mark.parametrize("data", [{}, {"deadline": None}, {"deadline": "tomorrow"}])
+def test_no_deadline_is_no_lateness(data):
+    base = Course().session().work(600, 40).status()
+    found = seen(dataclasses.replace(base, settings=NoteStatus(NOW_US, data)))
+    assert (found.deadline_us, found.late_seconds) == (None, None)
