@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from daemon.causes import Cause
 from daemon.errors import BackfillError, ConfigError, RefusedError
 from daemon.retrying import Failure
@@ -25,9 +27,8 @@ OPERATION = "MEASURE"
 ROLE = "SELECT pg_is_in_recovery(), pg_has_role('pg_read_all_stats', 'USAGE'), current_user::text"
 
 STANDBY_LAG = """
-SELECT CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0.0::float8
-            ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END"""
-"""All that was received is replayed: no lag, however long ago the primary's last transaction was."""
+SELECT (pg_last_wal_receive_lsn() - '0/0'::pg_lsn)::bigint, (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint,
+       extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8"""
 PRIMARY_LAG = """
 SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float8, count(*)::int FROM pg_stat_replication
 WHERE replay_lsn IS NOT NULL"""
@@ -58,12 +59,53 @@ class Health:
     silence: str = ""
 
 
+@dataclass(slots=True)
+class ReplayMark:
+    """How far a standby had received at an earlier reading: once it has replayed that, its lag is younger.
+
+    The age of the last replayed transaction alone would call a standby of an idle primary late, whenever a reading
+    falls between the arrival and the replay of a record that is no transaction's.
+
+    Attributes:
+        received: a position in the WAL, bytes; None before the first reading.
+        at: when that reading was taken, monotonic seconds.
+    """
+
+    received: int | None = None
+    at: float = 0.0
+
+    def lag(
+        self, received: int | None, replayed: int | None, age: float | None, *, now: float
+    ) -> float | None:
+        """Return the lag in seconds, None where nothing tells it, and remember this reading.
+
+        Args:
+            received: position in the WAL; None where it comes from an archive.
+            replayed: likewise.
+            age: seconds since the last replayed transaction committed; None if there was none.
+            now: monotonic seconds.
+        """
+        if received is None or replayed is None:
+            return age
+        if replayed >= received:
+            youngest = 0.0
+        elif self.received is not None and replayed >= self.received:
+            youngest = now - self.at
+        else:
+            if self.received is None:
+                self.received, self.at = received, now
+            return age
+        self.received, self.at = received, now
+        return youngest if age is None else max(0.0, min(youngest, age))
+
+
 async def measure(
     session: Session,
     throttle: ThrottleConfig,
     *,
     ours: Sequence[int],
     first_server: FirstServer,
+    replay: ReplayMark,
 ) -> Health:
     """Take every reading that `throttle` asks for, one after the other.
 
@@ -72,6 +114,7 @@ async def measure(
         throttle: the configuration.
         ours: backend process ids that don't count as others at work.
         first_server: what the server has to be still.
+        replay: kept between readings of one server.
 
     Raises:
         RefusedError: a new connection is refused or reached another server; the server was promoted.
@@ -86,7 +129,7 @@ async def measure(
     first_server.admit_role(session.where, in_recovery=in_recovery)
     blind = None if sees_all else user
     takers: dict[Cause, Callable[[], Awaitable[Reading]]] = {
-        Cause.REPLICA_LAG: lambda: _lag(session, blind, in_recovery=in_recovery),
+        Cause.REPLICA_LAG: lambda: _lag(session, blind, replay, in_recovery=in_recovery),
         Cause.ACTIVE_SESSIONS: lambda: _active_sessions(session, blind, ours),
         Cause.QUERY: lambda: _query(session, throttle.query or ""),
     }
@@ -99,9 +142,10 @@ async def measure(
     return Health(readings)
 
 
-async def _lag(session: Session, blind: str | None, *, in_recovery: bool) -> Reading:
+async def _lag(session: Session, blind: str | None, replay: ReplayMark, *, in_recovery: bool) -> Reading:
     if in_recovery:
-        lag = await session.value(STANDBY_LAG, operation=OPERATION)
+        (positions,) = await session.fetch(STANDBY_LAG, operation=OPERATION)
+        lag = replay.lag(*positions, now=trio.current_time())
         if lag is None:
             return Reading(None, "this standby has replayed no transaction since it started")
         return Reading(max(0.0, lag))

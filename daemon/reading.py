@@ -17,7 +17,7 @@ from daemon import catalogue
 from daemon.catalogue import FirstServer, Writers
 from daemon.describing import Session, describe, null_keys_error
 from daemon.errors import SourceUnfitError, UnreachableError
-from daemon.health import Health, measure
+from daemon.health import Health, ReplayMark, measure
 from daemon.retrying import Failure, FailureClass, backoff
 from daemon.row_queries import Relation, RowQueries, sort_out, unindexed_scans
 from daemon.rows import Exclusions, FetchedRow, ServerFacts, SweptRange, SweptRow, TableFacts, Wanted
@@ -63,6 +63,7 @@ class PostgresSource:
         self._planning = planning
         self._fetching = tuple(fetching)
         self._measuring = measuring
+        self._replay = ReplayMark()
         self._idle = deque(fetching)
         self._lent = trio.Semaphore(len(fetching))
         self._first_server = first_server
@@ -207,7 +208,13 @@ class PostgresSource:
         Raises:
             RefusedError: a new connection was refused or reached another server; a standby was promoted.
         """
-        return await measure(self._measuring, throttle, ours=self._pids, first_server=self._first_server)
+        return await measure(
+            self._measuring,
+            throttle,
+            ours=self._pids,
+            first_server=self._first_server,
+            replay=self._replay,
+        )
 
     async def fetch(
         self, spec: SourceConfig, facts: TableFacts, wanted: Sequence[Wanted]
