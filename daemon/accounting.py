@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import trio
 
 from daemon.activity import Activity
-from daemon.causes import WORDS, limiting
+from daemon.causes import WORDS, Cause, limiting
 from daemon.controls import Controls
 from daemon.ledger import Began, Ledger, SlowDownEvent
 from daemon.log_events import LogEvent, log_event
@@ -20,13 +21,27 @@ SAMPLE_SECONDS = 15.0
 """Between two samples on record: rates over a minute have four of them, a day has 5760."""
 
 
+def unexplained(_cause: Cause) -> str:
+    """Say no more than the cause."""
+    return ""
+
+
 class Accounting:
     """The one place that records slow-downs and samples of progress, whatever their cause."""
 
-    def __init__(self, recorder: Recorder, controls: Controls, activity: Activity) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        controls: Controls,
+        activity: Activity,
+        *,
+        explain: Callable[[Cause], str] = unexplained,
+    ) -> None:
+        """Account for what `activity` says, under what `controls` hold; `explain` words causes that are no hold."""
         self._recorder = recorder
         self._controls = controls
         self._activity = activity
+        self._explain = explain
         self._ledger = Ledger(trio.current_time())
 
     async def run(self) -> None:
@@ -62,7 +77,7 @@ class Accounting:
             held=None if held is None else held.cause,
             paused=self._controls.paused,
         )
-        detail = held.detail if held is not None and held.cause is cause else ""
+        detail = held.detail if held is not None and held.cause is cause else self._explain(cause)
         await self._record(self._ledger.look(trio.current_time(), cause, detail))
 
     async def _record(self, events: list[SlowDownEvent]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from daemon.errors import ExitCode
 from daemon.findings import Finding, Level, failure, ok, warning
-from daemon.rendering_units import byte_rate, moment
+from daemon.rendering_units import byte_rate, moment_seconds
 from daemon.throttling import rules_of, shown
 from daemon.timetables import zone_named
 
@@ -31,7 +31,7 @@ async def check_throttle(
     if throttle.timetable is not None:
         in_force = throttle.timetable.at(now_us, zone_named(throttle.timetable_zone))
         limit = "no limit" if in_force.limit is None else byte_rate(in_force.limit)
-        report(ok(SUBJECT, f"timetable: {limit} until {moment(in_force.until_us)}"))
+        report(ok(SUBJECT, f"timetable: {limit} until {moment_seconds(in_force.until_us)}"))
     rules = rules_of(throttle)
     if not rules:
         return

@@ -143,6 +143,7 @@ class Migration:
     Attributes:
         controls: what the session may do at this moment.
         activity: what its tasks are doing.
+        pacer: the turnstile before its fetches.
         scanned_rows: rows seen so far by the planning passes that are running, by source name.
     """
 
@@ -169,7 +170,7 @@ class Migration:
         self._drain = drain
         self.controls = controls
         self.activity = activity
-        self._pacer = Pacer(controls, activity, runtime.now_us)
+        self.pacer = Pacer(controls, activity, runtime.now_us)
         self._parked = 0
         self._quota = Quota(config.limits.limit, config.limits.max_bytes)
         self.scanned_rows: dict[str, int] = {}
@@ -304,7 +305,7 @@ class Migration:
                 max_attempts=upload.max_attempts,
                 give_up_after=upload.give_up_after,
             ),
-            self._pacer,
+            self.pacer,
             self.controls,
             self.activity,
             self._drain,

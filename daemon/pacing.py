@@ -11,6 +11,7 @@ from daemon.activity import Activity
 from daemon.causes import Cause
 from daemon.controls import Controls
 from daemon.drain import Drain
+from daemon.rendering_units import byte_rate, moment_seconds, rate
 from daemon.timetables import InForce, zone_named
 
 BURST_SECONDS = 1.0
@@ -132,6 +133,17 @@ class Pacer:
         self._adjust()
         rate = self._rates.smallest_size
         return most if rate is None else min(most, int(rate * BURST_SECONDS))
+
+    def explain(self, cause: Cause) -> str:
+        """Return what a wait for `cause` is for, in words for the record; empty for causes of others."""
+        rates = self._rates
+        if cause is Cause.TIMETABLE and rates.timetable is not None:
+            return f"at most {byte_rate(rates.timetable)} until {moment_seconds(self._slot.until_us)}"
+        if cause is Cause.RATE_LIMIT:
+            limits = [] if rates.rows is None else [rate(rates.rows, "rows")]
+            limits += [] if rates.size is None else [byte_rate(rates.size)]
+            return f"at most {' and '.join(limits)}" if limits else ""
+        return ""
 
     async def admit(self, drain: Drain, *, rows: int, size: int) -> None:
         """Wait until `rows` rows of `size` bytes together may be read, or until a drain is requested.

@@ -68,7 +68,7 @@ async def in_session(
     directory = recorder.journal.path.parent
     reserve = reserve_of(directory, config.migration.disk_reserve)
     results: list[Ended] = []
-    accounting = Accounting(recorder, migration.controls, migration.activity)
+    accounting = Accounting(recorder, migration.controls, migration.activity, explain=migration.pacer.explain)
     watch = ThrottleWatch(
         opened.source,
         migration.controls,

@@ -177,6 +177,14 @@ async def test_a_wait_is_accounted_for_by_the_limit_that_causes_it(autojump_cloc
     assert rig.ledger.seconds == {cause: pytest.approx(10)}
 
 
+async def test_a_wait_is_explained_by_the_limits_in_force(autojump_clock):
+    rig = Rig(ThrottleConfig(timetable="00:00,20M 08:00,off")).set(500, 30 * MIB)
+    await rig.pacer.admit(Drain(), rows=1, size=1)
+    assert rig.pacer.explain(Cause.TIMETABLE) == "at most 20.0 MiB/s until 2026-03-02T08:00:00Z"
+    assert rig.pacer.explain(Cause.RATE_LIMIT) == "at most 500 rows/s and 30.0 MiB/s"
+    assert rig.pacer.explain(Cause.NETWORK) == ""
+
+
 async def test_one_that_is_cancelled_while_it_waits_uses_nothing_up(autojump_clock):
     pacer = paced(rows=10).pacer
     with trio.move_on_after(0.5):
