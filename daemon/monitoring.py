@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -33,7 +32,7 @@ from daemon.rendering_service import LINGERING
 from daemon.rendering_view import view
 from daemon.runtime import Runtime
 from daemon.serving import Call, Reply, plain, serve
-from daemon.status_page import bare_page, content_security_policy, page
+from daemon.status_page import Phase, bare_page, content_security_policy, page
 from journal.errors import JournalError, JournalMissing
 from journal.reader import Reader
 from journal.sizes import sizes_of
@@ -51,14 +50,6 @@ _PRIVATE = {
     "cross-origin-resource-policy": "same-origin",
 }
 """What goes with every answer: nothing here is to be kept, or embedded elsewhere."""
-
-
-class Phase(StrEnum):
-    """Where the process is in its life."""
-
-    STARTING = "starting"
-    WORKING = "working"
-    LINGERING = "lingering"
 
 
 class Beating(Protocol):
@@ -185,13 +176,7 @@ class Monitor:
             if recorded is None:
                 text = bare_page(name, f"{self.phase.value}: there is no journal yet", now_us=now_us)
             else:
-                text = page(
-                    recorded.status,
-                    recorded.view,
-                    now_us=recorded.view.now_us,
-                    deadline_us=self._config.migration.deadline_us,
-                    lingering=self.phase is Phase.LINGERING,
-                )
+                text = page(recorded.status, recorded.view, phase=self.phase)
         fields = {"content-security-policy": content_security_policy(), "x-frame-options": "DENY"}
         return Reply(status, "text/html; charset=utf-8", text.encode(), {**_PRIVATE, **fields})
 

@@ -47,8 +47,8 @@ def table(view: View, status: MigrationStatus) -> str:
     if not rows:
         return '<section class="sheet"><h2>Sources</h2><p class="none">None is on record yet.</p></section>'
     return (
-        '<section class="sheet"><h2>Sources</h2><div class="scroll"><table>'
-        f'<thead><tr><th scope="col">Source</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
+        '<section class="sheet"><h2>Sources</h2><div class="scroll"><table role="table">'
+        f'<thead><tr role="row"><th scope="col">Source</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
     )
 
 
@@ -72,11 +72,14 @@ def _row(line: Line, *, closed: bool) -> str:
         ("Checkpoint", _checkpoint(line)),
     ]
     tds = "".join(
-        f'<td data-name="{name}">{text}</td>' if name else f'<td class="wide">{text}</td>'
+        f'<td role="cell" data-name="{name}">{text}</td>'
+        if name
+        else f'<td role="cell" class="wide">{text}</td>'
         for name, text in cells
     )
     name = "total" if total else foreign(line.name)
-    return f'<tr{" class=total" if total else ""}><th scope="row">{name}</th>{tds}</tr>'
+    kind = ' class="total"' if total else ""
+    return f'<tr role="row"{kind}><th scope="row" role="rowheader">{name}</th>{tds}</tr>'
 
 
 def _checkpoint(line: Line) -> str:

@@ -11,11 +11,11 @@ import base64
 import functools
 import hashlib
 import html
+from enum import StrEnum
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from daemon import rendering_units as units
-from daemon.causes import Cause
 from daemon.page_parts import (
     banner,
     duration_or_dash,
@@ -31,6 +31,15 @@ from journal.status import MigrationState
 if TYPE_CHECKING:
     from daemon.rendering_view import View
     from journal.status import MigrationStatus, NoteStatus
+
+
+class Phase(StrEnum):
+    """Where the process that serves the page is in its life."""
+
+    STARTING = "starting"
+    WORKING = "working"
+    LINGERING = "lingering"
+
 
 _MARKS = {
     "go": '<path d="M5 3v14l12-7z"/>',
@@ -58,27 +67,23 @@ _HATCH = (
 )
 
 
-def page(
-    status: MigrationStatus, view: View, *, now_us: int, deadline_us: int | None, lingering: bool
-) -> str:
+def page(status: MigrationStatus, view: View, *, phase: Phase) -> str:
     """Return the page of a migration.
 
     Args:
         status: from the journal.
         view: the same moment of the same journal.
-        now_us: microseconds since 1970-01-01 UTC.
-        deadline_us: `migration.deadline`.
-        lingering: the session has ended, and so will the server.
+        phase: of the process that shows it.
     """
     share = f"{view.total.permille // 10}.{view.total.permille % 10} %"
     word = view.state.replace("_", " ")
     body = "".join(
         [
-            f'<div class="top"><h1>{escaped(view.name)}</h1>{_asof(now_us)}</div>',
-            *_banners(view, now_us=now_us, deadline_us=deadline_us, lingering=lingering),
-            _verification(status.verification, now_us),
+            f'<div class="top"><h1>{escaped(view.name)}</h1>{_asof(view.now_us)}</div>',
+            *_banners(view, phase),
+            _verification(status.verification, view.now_us),
             _hero(view, word),
-            _figures(view, now_us=now_us, deadline_us=deadline_us),
+            _figures(view),
             steps(view),
             table(view, status),
             f'<div class="pair">{spent(view)}{faults(view)}</div>',
@@ -148,9 +153,12 @@ def _mark(name: str) -> str:
     return f'<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false">{_MARKS[name]}</svg>'
 
 
-def _banners(view: View, *, now_us: int, deadline_us: int | None, lingering: bool) -> list[str]:
+def _banners(view: View, phase: Phase) -> list[str]:
+    now_us = view.now_us
     found = []
-    if lingering:
+    if phase is Phase.STARTING:
+        found.append(banner("warn", "Starting:", "PostgreSQL and S3 have not both answered yet"))
+    if phase is Phase.LINGERING:
         found.append(
             banner(
                 "good" if view.state == MigrationState.COMPLETE else "warn",
@@ -161,7 +169,7 @@ def _banners(view: View, *, now_us: int, deadline_us: int | None, lingering: boo
     if view.pause is not None:
         since = units.ago(view.pause.since_us, now_us)
         found.append(banner("warn", "Paused", f"by {units.shown(view.pause.who)}, {since}"))
-    if view.throttle is not None and view.throttle.cause != Cause.OPERATOR:
+    if view.throttle is not None:
         held = "Nothing new begins" if view.throttle.holds else "Slowed down"
         detail = f" ({units.shown(view.throttle.detail)})" if view.throttle.detail else ""
         lasted = units.duration((now_us - view.throttle.since_us) / 1e6)
@@ -175,12 +183,11 @@ def _banners(view: View, *, now_us: int, deadline_us: int | None, lingering: boo
             f"{words}, by {units.shown(view.tunables.who)}, {since}, instead of what the configuration says"
         )
         found.append(banner("warn", "Set:", text))
-    eta = view.total.speed.eta_seconds
-    if deadline_us is not None and not view.total.finished:
-        late = (now_us + round((eta or 0) * 1e6) - deadline_us) / 1e6
-        if late > 0:
-            word = "The deadline has passed" if now_us > deadline_us else "It will miss its deadline"
-            found.append(banner("bad", word, f"by {units.duration(late)} as things go"))
+    late = view.late_seconds
+    if late is not None and late > 0:
+        passed = view.deadline_us is not None and view.deadline_us < now_us
+        word = "It misses its deadline, which has passed," if passed else "It will miss its deadline"
+        found.append(banner("bad", word, f"by {units.duration(late)} as things go"))
     return found
 
 
@@ -222,11 +229,11 @@ def _settled(view: View) -> str:
     )
 
 
-def _figures(view: View, *, now_us: int, deadline_us: int | None) -> str:
+def _figures(view: View) -> str:
     total, speed = view.total, view.total.speed
     eta = speed.eta_seconds if total.counts.planned_rows else None
     shown = [
-        figure("ETA", "done" if eta == 0 else duration_or_dash(eta), _eta_note(view, now_us)),
+        figure("ETA", "done" if eta == 0 else duration_or_dash(eta), _eta_note(view)),
         figure(
             "Keys settled", *rate_pair(speed.rows_1m, speed.rows_15m, lambda rate: units.rate(rate, "obj"))
         ),
@@ -239,20 +246,21 @@ def _figures(view: View, *, now_us: int, deadline_us: int | None) -> str:
             bad=bool(total.counts.parked),
         ),
     ]
-    if deadline_us is not None:
-        left = (deadline_us - now_us) / 1e6
+    if view.deadline_us is not None:
+        left = (view.deadline_us - view.now_us) / 1e6
         text = f"in {units.duration(left)}" if left >= 0 else f"{units.duration(-left)} ago"
-        shown.append(figure("Deadline", text, units.moment_seconds(deadline_us), bad=left < 0))
+        late = view.late_seconds is not None and view.late_seconds > 0
+        shown.append(figure("Deadline", text, units.moment_seconds(view.deadline_us), bad=late))
     return f'<dl class="sheet figures">{"".join(shown)}</dl>'
 
 
-def _eta_note(view: View, now_us: int) -> str:
+def _eta_note(view: View) -> str:
     eta = view.total.speed.eta_seconds
     if eta is None:
         return "nothing to judge by" if view.working else ""
     if view.standing:
         return "of copying, once it goes on"
-    return f"at {units.moment_seconds(now_us + round(eta * 1e6))}" if eta else ""
+    return f"at {units.moment_seconds(view.now_us + round(eta * 1e6))}" if eta else ""
 
 
 def _waiting(view: View) -> str:

@@ -17,11 +17,12 @@ from daemon.ending import Ending
 from daemon.errors import ConfigError, ExitCode, UnreachableError
 from daemon.log_lines import Style
 from daemon.logs import StderrLog
-from daemon.monitoring import HEARTBEAT_SECONDS_MAX, Monitor, Phase, monitored
+from daemon.monitoring import HEARTBEAT_SECONDS_MAX, Monitor, monitored
 from daemon.rendering import status_json
 from daemon.rendering_service import LINGERING
 from daemon.runtime import Runtime
 from daemon.serving import Call
+from daemon.status_page import Phase
 from daemon.tunables import Tunables
 from journal.reader import Reader
 from tests.metrics.journals import NOW_US, eventful

@@ -9,11 +9,12 @@ from itertools import pairwise
 
 import pytest
 
+from daemon import rendering_units as units
 from daemon.causes import Cause
 from daemon.page_parts import escaped
 from daemon.page_sections import FAULTS_SHOWN_MAX
 from daemon.rendering_view import view
-from daemon.status_page import bare_page, content_security_policy, page, script, style
+from daemon.status_page import Phase, bare_page, content_security_policy, page, script, style
 from journal.control_status import SlowDown
 from journal.status import FailureStatus, MigrationState, NoteStatus, ParkedStatus
 from tests.rendering.courses import Course
@@ -57,9 +58,8 @@ class Document(HTMLParser):
             self.text.append(data)
 
 
-def rendered(status, **changed) -> str:
-    fields = {"now_us": NOW_US, "deadline_us": None, "lingering": False, **changed}
-    return page(status, view(status, now_us=NOW_US), **fields)
+def rendered(status, phase=Phase.WORKING) -> str:
+    return page(status, view(status, now_us=NOW_US), phase=phase)
 
 
 def words(text: str) -> str:
@@ -188,11 +188,13 @@ def test_what_an_operator_has_set_is_told():
         (None, ""),
         (NOW_US + 10 * 3600 * SECOND_US, ""),
         (NOW_US + 3600 * SECOND_US, "It will miss its deadline by 1h31m as things go"),
-        (NOW_US - SECOND_US, "The deadline has passed by 2h31m as things go"),
+        (NOW_US - SECOND_US, "It misses its deadline, which has passed, by 2h31m as things go"),
     ],
 )
 def test_a_deadline_that_will_be_missed_is_told_in_time(deadline_us, told):
-    text = words(rendered(at_work(), deadline_us=deadline_us))
+    deadline = None if deadline_us is None else units.moment(deadline_us)
+    settings = NoteStatus(NOW_US, {"deadline": deadline})
+    text = words(rendered(at_work(settings=settings)))
     assert told in text
     assert ("as things go" in text) == bool(told)
 
@@ -274,3 +276,9 @@ def test_text_and_bars_stand_out_as_wcag_asks(theme, ink, ground, least):
     themes = re.findall(r":root \{(.*?)\}", style(), re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#\w+)", themes[theme]))
     assert contrast(colours[ink], colours[ground]) >= least
+
+
+def test_a_process_that_starts_or_lingers_says_so():
+    assert "Starting: PostgreSQL and S3 have not both answered" in words(rendered(at_work(), Phase.STARTING))
+    assert "The session has ended." in words(rendered(ALL["drained"], Phase.LINGERING))
+    assert "tarting" not in words(rendered(at_work()))
