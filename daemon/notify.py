@@ -16,8 +16,8 @@ from daemon.log_events import LogEvent, log_event
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SEND_SECONDS_MAX = 1.0
-"""How long a full socket may hold up the event loop: the manager reads it within milliseconds, unless it hangs."""
+SEND_SECONDS_MAX = 0.1
+"""How long a full socket may hold up the event loop: unless it hangs, the manager reads it within milliseconds."""
 
 
 class Notifier:

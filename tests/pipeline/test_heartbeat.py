@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import threading
 
 import pytest
@@ -11,9 +12,13 @@ from trio.testing import wait_all_tasks_blocked
 
 from daemon.heartbeat import EXTENSION_SECONDS, INTERVAL_SECONDS_MAX, Heartbeat
 from daemon.notify import Notifier
-from daemon.runtime import JournalThread
+from daemon.recorder import Recorder
+from daemon.runtime import JournalThread, Runtime
+from journal.checkpoint import Order
+from journal.log import Journal
 
 WATCHDOG_SECONDS = 6.0
+"""Ten datagrams wait at most (net.unix.max_dgram_qlen): no test here makes more of them before it reads."""
 EXTENDED = f"EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1e6:.0f}"
 
 
@@ -75,7 +80,7 @@ async def test_a_passage_that_is_stuck_stops_it(autojump_clock, manager):
 async def test_a_journal_call_that_gets_on_keeps_it_alive(autojump_clock, manager):
     beating = heartbeat(manager, labour=trio.current_time)
     with beating.through(trio.sleep_forever):
-        await for_seconds(beating, 100.0)
+        await for_seconds(beating, 3 * WATCHDOG_SECONDS)
     assert beating.age_seconds <= beating.interval_seconds
 
 
@@ -111,7 +116,7 @@ async def test_after_the_block_it_passes_the_loop_alone(autojump_clock, manager)
     beating = heartbeat(manager)
     with beating.through(trio.sleep_forever):
         pass
-    await for_seconds(beating, 100.0)
+    await for_seconds(beating, 3 * WATCHDOG_SECONDS)
     assert beating.age_seconds <= beating.interval_seconds
 
 
@@ -153,3 +158,36 @@ async def test_the_journals_thread_shows_none_while_a_call_is_blocked():
             await trio.lowlevel.checkpoint()
         assert thread.labour() == before
         enough.set()
+
+
+async def test_a_long_statement_of_the_journal_outlives_the_watchdog(manager, tmp_path):
+    thread = JournalThread()
+    beating = heartbeat(manager, labour=thread.labour, watchdog_seconds=0.3)
+    journal = Journal.create(
+        tmp_path / "journal.db", name="t", cutoff_us=1, order=Order.NEWEST_FIRST, now_us=1
+    )
+    recorder = Recorder(journal, Runtime(journal_runner=thread))
+    lengthy = sqlite3.connect(":memory:", check_same_thread=False)
+    counting = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
+
+    async def count_for_ever():
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            await recorder.call(lambda _journal, _now: lengthy.execute(counting))
+
+    beating.started()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_for_ever)
+        while thread.labour() is None:
+            await trio.lowlevel.checkpoint()
+        with beating.through(lambda: recorder.call(lambda _journal, _now: None)):
+            nursery.start_soon(beating.run)
+            messages = []
+            with trio.fail_after(60):
+                while messages.count("WATCHDOG=1") < 5:
+                    await trio.lowlevel.checkpoint()
+                    messages += heard(manager)
+            assert thread.labour() is not None
+            lengthy.interrupt()
+            nursery.cancel_scope.cancel()
+    lengthy.close()
+    journal.close()

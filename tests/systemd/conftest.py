@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,11 +94,11 @@ def machine() -> Iterator[Machine]:
 
 @pytest.fixture(scope="session")
 def servers(machine: Machine) -> Iterator[Servers]:
-    with (
-        machine.network(),
-        EmbeddedPostgres() as postgres,
-        EmbeddedSeaweed([Identity(ACCESS_KEY, SECRET_KEY)], buckets=[BUCKET]) as weed,
-    ):
+    with ExitStack() as stack:
+        with machine.network():
+            postgres = stack.enter_context(EmbeddedPostgres())
+            identities = [Identity(ACCESS_KEY, SECRET_KEY)]
+            weed = stack.enter_context(EmbeddedSeaweed(identities, buckets=[BUCKET]))
         yield Servers(postgres, weed)
 
 
