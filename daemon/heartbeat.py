@@ -111,9 +111,13 @@ class Heartbeat:
 
 @asynccontextmanager
 async def beating(notifier: Notifier, labour: Callable[[], int | None]) -> AsyncIterator[Heartbeat]:
-    """Yield a heartbeat that beats while the block runs."""
+    """Yield a heartbeat that beats while the block runs; what comes after it is the end."""
     heartbeat = Heartbeat(notifier, labour=labour)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(heartbeat.run)
-        yield heartbeat
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(heartbeat.run)
+            yield heartbeat
+            nursery.cancel_scope.cancel()
+    finally:
+        # Nothing beats while the interpreter clears up: the watchdog would take that for a hang, and the end for a crash.
+        notifier.stopping()

@@ -33,6 +33,7 @@ class LogEvent(Enum):
     SOURCE_CLOSED = (logging.INFO, "planning of a source is complete, and why that is proven or not")
     NOT_ATOMIC = (logging.WARNING, "conditional PUTs can't be relied on in a bucket")
     CONTACT_FAILED = (logging.WARNING, "a first attempt to reach PostgreSQL or a bucket failed; tried again")
+    JOURNAL_HELD = (logging.WARNING, "another process holds the journal; a service waits for it")
     THROTTLE_BEGAN = (logging.INFO, "something else than work takes the time, and what")
     THROTTLE_ENDED = (logging.INFO, "it does no more")
     FETCH_FAILED = (logging.WARNING, "reading rows by key failed; tried again, or in smaller batches")

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -38,7 +39,7 @@ from daemon.steering import Hangups, Steering
 from daemon.throttle_watch import refuse_unreadable
 from daemon.tunables import configured_tunables, in_force
 from journal.checkpoint import Order
-from journal.errors import Difference, IdentityMismatch
+from journal.errors import Difference, IdentityMismatch, JournalLocked
 from journal.events import Kind
 from journal.filesystem import is_there
 from journal.log import Journal
@@ -89,7 +90,8 @@ async def open_migration(
     try:
         async with AsyncExitStack() as ends:
             if is_there(path):
-                journal = await runtime.journal_runner(lambda: Journal.open(path, now_us=runtime.now_us()))
+                patience = config.upload.give_up_after if runtime.patient else 0.0
+                journal = await open_journal(path, runtime, patience_seconds=patience)
                 recorder = Recorder(journal, runtime)
                 steering = await ends.enter_async_context(_steered(config, recorder, drain, hangups))
             source = await ends.enter_async_context(
@@ -156,6 +158,23 @@ async def _steered(
                 nursery.start_soon(steering.heed, hangups)
             yield steering
             nursery.cancel_scope.cancel()
+
+
+async def open_journal(path: Path, runtime: Runtime, *, patience_seconds: float) -> Journal:
+    """Open the journal, as its only writer; outlast another process that holds it for `patience_seconds`.
+
+    Raises:
+        JournalError: locked for longer, or corrupt.
+    """
+    begun = trio.current_time()
+    while True:
+        try:
+            return await runtime.journal_runner(lambda: Journal.open(path, now_us=runtime.now_us()))
+        except JournalLocked as locked:
+            if trio.current_time() - begun >= patience_seconds:
+                raise
+            # No backoff: opening has itself waited, and a stop can come in between.
+            log_event(LogEvent.JOURNAL_HELD, f"{locked.problem}; tried again", owner=locked.owner)
 
 
 def _is_refusal(failure: BaseException) -> bool:

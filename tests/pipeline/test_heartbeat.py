@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from daemon.heartbeat import EXTENSION_SECONDS, INTERVAL_SECONDS_MAX, Heartbeat
+from daemon.heartbeat import EXTENSION_SECONDS, INTERVAL_SECONDS_MAX, Heartbeat, beating
 from daemon.notify import Notifier
 from daemon.recorder import Recorder
 from daemon.runtime import JournalThread, Runtime
@@ -118,6 +118,13 @@ async def test_after_the_block_it_passes_the_loop_alone(autojump_clock, manager)
         pass
     await for_seconds(beating, 3 * WATCHDOG_SECONDS)
     assert beating.age_seconds <= beating.interval_seconds
+
+
+async def test_when_it_has_beaten_for_the_last_time_the_watchdog_is_told_that_this_is_the_end(manager):
+    with pytest.raises(ExceptionGroup):
+        async with beating(Notifier(manager.getsockname(), watchdog_seconds=WATCHDOG_SECONDS), lambda: None):
+            raise ValueError
+    assert heard(manager)[-1] == "STOPPING=1"
 
 
 async def test_the_journals_thread_shows_the_labour_of_a_call_that_works():

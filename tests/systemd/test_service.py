@@ -38,7 +38,7 @@ def test_a_killed_daemon_is_started_again_and_resumes(make_instance: MakeInstanc
 
 def test_a_frozen_daemon_is_ended_by_the_watchdog_and_started_again(make_instance: MakeInstance) -> None:
     frozen = make_instance("frozen")
-    frozen.adjust("RestartSec=100ms", "WatchdogSec=2s")
+    frozen.adjust("RestartSec=100ms", "WatchdogSec=3s")
     frozen.hold()
     frozen.systemctl("start")
     frozen.until_held()
@@ -52,7 +52,7 @@ def test_a_frozen_daemon_is_ended_by_the_watchdog_and_started_again(make_instanc
 @pytest.mark.parametrize("state", ["waiting", "paused"])
 def test_a_daemon_that_settles_nothing_outlives_its_watchdog(state: str, make_instance: MakeInstance) -> None:
     idle = make_instance(state)
-    idle.adjust("WatchdogSec=1s")
+    idle.adjust("WatchdogSec=2s")
     idle.hold()
     idle.systemctl("start")
     idle.until_held()
@@ -62,9 +62,9 @@ def test_a_daemon_that_settles_nothing_outlives_its_watchdog(state: str, make_in
 
     def has_beaten_often() -> bool:
         fed.add(idle.show("WatchdogTimestampMonotonic"))
-        return len(fed) > 8
+        return len(fed) > 7
 
-    eventually(has_beaten_often, "nine beats")
+    eventually(has_beaten_often, "eight beats, three to a watchdog")
     assert idle.show("NRestarts") == "0"
     assert idle.events("outcomes_recorded") == 0
     if state == "paused":
@@ -226,3 +226,21 @@ def test_who_steers_the_daemon_goes_on_record_by_name(make_instance: MakeInstanc
     assert steered.backfillctl("pause", user="stranger").returncode != 0
     ((_, paused),) = steered.world.ledger().of_kind("paused")
     assert paused["who"].startswith("member (uid ")
+
+
+def test_paused_by_root_while_it_is_stopped_it_is_paused_when_started(
+    make_instance: MakeInstance, people: None
+) -> None:
+    paused = make_instance("held_back")
+    paused.hold()
+    paused.systemctl("start")
+    paused.until_held()
+    paused.machine.must("systemctl", "stop", "--no-block", paused.unit)
+    paused.until("ActiveState", "deactivating")
+    paused.world.proxy.release()
+    paused.until("ActiveState", "inactive")
+    assert paused.backfillctl("pause").returncode == 0
+    paused.systemctl("start")
+    eventually(lambda: " paused · " in paused.show("StatusText"), "it says that it is paused")
+    assert paused.backfillctl("resume", user="member").returncode == 0
+    paused.until_done()
