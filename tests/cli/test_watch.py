@@ -14,7 +14,6 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pyte
@@ -33,6 +32,11 @@ ALTERNATE, NORMAL = b"\x1b[?1049h", b"\x1b[?1049l"
 CURSOR_HIDDEN, CURSOR_SHOWN = b"\x1b[?25l", b"\x1b[?25h"
 
 
+TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+"""Makes the terminal the new session's own, so that what is typed there can be a signal: a fork would not do
+beside the threads of a test run."""
+
+
 class Watched:
     """`backfillctl status --watch` on a terminal of its own, and the screen that it draws there."""
 
@@ -40,24 +44,19 @@ class Watched:
         self.screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self.screen)
         self.drawn = b""
-        self.pid, self._terminal = pty.fork()
-        if self.pid == 0:
-            with suppress(BaseException):
-                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-                command = [
-                    sys.executable,
-                    "-m",
-                    "daemon",
-                    "status",
-                    "--watch",
-                    "--interval",
-                    "0.1",
-                    *arguments,
-                ]
-                os.execve(sys.executable, command, {**os.environ, "TERM": "xterm-256color", **env})
-            os._exit(99)
+        self._terminal, its_end = pty.openpty()
+        self.resize(columns, lines)
         self.before = termios.tcgetattr(self._terminal)
-        self.status: int | None = None
+        command = [sys.executable, "-m", "daemon", "status", "--watch", "--interval", "0.1", *arguments]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", TAKE_TERMINAL, *command],
+            stdin=its_end,
+            stdout=its_end,
+            stderr=its_end,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", **env},
+        )
+        os.close(its_end)
 
     def text(self) -> str:
         return "\n".join(self.screen.display)
@@ -93,17 +92,13 @@ class Watched:
         """Wait for the command's end; return its exit code."""
         while self._read():
             pass
-        _, status = os.waitpid(self.pid, 0)
-        self.status = os.waitstatus_to_exitcode(status)
+        found = self.process.wait()
         assert termios.tcgetattr(self._terminal) == self.before, "the terminal's modes are as they were"
-        return self.status
+        return found
 
     def close(self) -> None:
-        if self.status is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(self.pid, 0)
+        self.process.kill()
+        self.process.wait()
         os.close(self._terminal)
 
 
@@ -166,7 +161,7 @@ def test_the_terminal_is_given_back_by_every_signal_that_can_be_caught(
     if number is signal.SIGINT:
         watched.type(b"\x03")
     else:
-        os.kill(watched.pid, number)
+        watched.process.send_signal(number)
     assert watched.ended() == 0
     assert was_given_back(watched)
 
