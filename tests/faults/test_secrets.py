@@ -54,7 +54,7 @@ class Said:
 
     def files(self, moment: str) -> None:
         for path in self._world.directory.iterdir():
-            if path.name != "backfill.toml":
+            if path.is_file() and path.name != "backfill.toml":
                 self.note(f"{path.name} {moment}", path.read_bytes())
 
     def assert_silent(self) -> None:
