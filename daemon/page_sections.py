@@ -66,7 +66,7 @@ def _row(line: Line, *, closed: bool) -> str:
         ("Size", f"{units.size(counts.settled_bytes)}{_small(f'of {units.size(counts.planned_bytes)}')}"),
         ("Keys", f"{rows}{_small(rows_before)}"),
         ("Bytes", f"{size}{_small(size_before)}"),
-        ("ETA", duration_or_dash(speed.eta_seconds)),
+        ("ETA", "done" if line.finished else duration_or_dash(speed.eta_seconds)),
         ("In flight", units.count(counts.in_flight)),
         ("Parked", f'<span class="hot">{units.count(counts.parked)}</span>' if counts.parked else "0"),
         ("Checkpoint", _checkpoint(line)),
@@ -77,7 +77,7 @@ def _row(line: Line, *, closed: bool) -> str:
         else f'<td role="cell" class="wide">{text}</td>'
         for name, text in cells
     )
-    name = "total" if total else foreign(line.name)
+    name = "total" if total else foreign(line.name).replace("_", "_<wbr>")
     kind = ' class="total"' if total else ""
     return f'<tr role="row"{kind}><th scope="row" role="rowheader">{name}</th>{tds}</tr>'
 

@@ -64,6 +64,10 @@ class Page:
         while "Page.loadEventFired" not in self._seen:
             self._take()
 
+    def without_scripts(self) -> None:
+        """From here on load pages as for somebody who has turned scripts off."""
+        self._call("Emulation.setScriptExecutionDisabled", value=True)
+
     def run(self, expression: str) -> Any:
         """Return the value of a JavaScript expression; a promise is waited for."""
         answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)

@@ -14,7 +14,7 @@ from tests.cli.migrations import Migration
 from tests.cli.test_metrics import Session, session
 
 HOSTILE = "<script>pwned=1</script><img src=x onerror=pwned=1>\x1b[2J\u202egnp.exe"
-PHONE, DESKTOP = (360, 740), (1600, 1000)
+SCREENS = ((360, 740), (1024, 768), (1280, 800), (1600, 1000))
 
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="NOT TESTED: the status page in a browser, apt package chromium"
@@ -58,10 +58,16 @@ def test_the_page_shows_what_status_tells_in_both_themes_and_on_a_phone_and_asks
         running.until("1 parked key; status page")
         grounds = []
         for theme in ("light", "dark"):
-            for width, height in (PHONE, DESKTOP):
+            for width, height in SCREENS:
                 page.show(running.url, width=width, height=height, theme=theme)
                 same_numbers(page, running)
                 assert page.run("document.documentElement.scrollWidth") == width
+                assert (
+                    page.run(
+                        "(({scrollWidth, clientWidth}) => scrollWidth - clientWidth)(document.querySelector('.scroll'))"
+                    )
+                    == 0
+                )
                 picture = tmp_path / f"{theme}-{width}.png"
                 page.picture(picture)
                 assert picture.stat().st_size > 20_000
@@ -74,6 +80,10 @@ def test_the_page_shows_what_status_tells_in_both_themes_and_on_a_phone_and_asks
         assert r"\x1b[2J\u202egnp.exe" in text_of(page)
         assert {url for url in page.requests if url != "data:,"} == {running.url}
         assert page.complaints == []
+        page.without_scripts()
+        page.show(running.url, width=1000, height=800, theme="light")
+        same_numbers(page, running)
+        assert page.run("document.querySelectorAll('noscript meta').length") == 1
         assert running.end() == ExitCode.PARKED
 
 

@@ -270,7 +270,7 @@ async def test_a_disk_that_can_not_be_asked_is_a_failed_scrape(tmp_path):
     assert b"gone" in reply.body
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     path=st.sampled_from(PATHS),
     accept=st.one_of(

@@ -8,7 +8,7 @@ import h11
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.serving import (
@@ -141,6 +141,7 @@ async def test_more_connections_than_allowed_are_closed_unanswered():
         nursery.cancel_scope.cancel()
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=300),

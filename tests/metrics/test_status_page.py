@@ -27,7 +27,7 @@ ELEMENTS = {
     "html", "head", "meta", "noscript", "link", "title", "style", "body", "svg", "defs", "pattern",
     "rect", "path", "main", "section", "div", "h1", "h2", "p", "time", "span", "small", "b", "code",
     "bdi", "ul", "ol", "li", "dl", "dt", "dd", "i", "table", "thead", "tbody", "tr", "th", "td", "a",
-    "footer", "script"
+    "footer", "script", "wbr"
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ class Document(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        if tag not in {"meta", "link"}:
+        if tag not in {"meta", "link", "wbr"}:
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
