@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,14 @@ class Instance:
             eventually(has, f"{self.unit}: {name} is {value}")
         except AssertionError as late:
             raise AssertionError(f"{late}: it is {self.shown}; log:\n{self.log()}") from None
+
+    def until_it_has_lasted(self, state: str, seconds: float) -> None:
+        """Wait until the unit has been in this state, and the same process in it, for so long."""
+        self.until("ActiveState", state)
+        process = self.show("MainPID")
+        since = int(self.show("StateChangeTimestampMonotonic")) / 1e6
+        eventually(lambda: time.monotonic() - since > seconds, f"{seconds:g} s of {state}")
+        assert (self.show("ActiveState"), self.show("MainPID")) == (state, process), self.log()
 
     def until_done(self) -> None:
         """Wait until it has copied everything and ended; compare table, journal and bucket."""
