@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 LEAVING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """End the watch as Ctrl-C does, so that the terminal is given back."""
 KEYS_READ_MAX = 1024
+WIDTH_UNKNOWN, HEIGHT_UNKNOWN = 80, 24
+"""Of a terminal that does not know its size, such as a serial line."""
 
 
 def watch(ask: Callable[[int], MigrationStatus], *, interval_seconds: float, as_json: bool) -> None:
@@ -118,6 +120,7 @@ def _text(status: MigrationStatus, now: int) -> str:
 
 def _fill_screen(ask: Callable[[int], MigrationStatus], interval_seconds: float, console: Console) -> None:
     """Draw on the alternate screen until q; both it and the keyboard are given back however this ends."""
+    from rich.console import ConsoleDimensions
     from rich.live import Live
 
     live = Live(
@@ -127,6 +130,9 @@ def _fill_screen(ask: Callable[[int], MigrationStatus], interval_seconds: float,
         try:
             live.start()
             while True:
+                # Asked of the terminal each time: COLUMNS, where it is exported, stays as it was.
+                columns, lines = os.get_terminal_size(sys.stdout.fileno())
+                console.size = ConsoleDimensions(columns or WIDTH_UNKNOWN, lines or HEIGHT_UNKNOWN)
                 live.update(_drawn(_rows(ask, console.width, console.height)), refresh=True)
                 if _asked_to_leave(keys, interval_seconds):
                     return

@@ -166,18 +166,6 @@ def test_the_terminal_is_given_back_by_every_signal_that_can_be_caught(
     assert was_given_back(watched)
 
 
-def test_ctrl_z_does_not_stop_it_with_the_terminal_in_its_hands(
-    watch: Callable[..., Watched], written: tuple[Journal, int], path: Path
-) -> None:
-    watched = watch("--journal", path)
-    watched.until(lambda text: "in flight 5" in text)
-    watched.type(b"\x1a")
-    settle(written[0], [1])
-    watched.until(lambda text: "1 of 10" in text)
-    watched.type(b"Q")
-    assert watched.ended() == 0
-
-
 def test_it_waits_for_the_journal_and_outlives_the_daemon(watch: Callable[..., Watched], path: Path) -> None:
     watched = watch("--journal", path, columns=200)
     text = watched.until(lambda text: "there is no such file" in text)
@@ -198,7 +186,7 @@ def test_it_waits_for_the_journal_and_outlives_the_daemon(watch: Callable[..., W
 def test_a_terminal_that_changes_its_size_is_filled_anew(
     watch: Callable[..., Watched], written: tuple[Journal, int], path: Path
 ) -> None:
-    watched = watch("--journal", path, columns=120, lines=30)
+    watched = watch("--journal", path, columns=120, lines=30, COLUMNS="80", LINES="24")
     watched.until(lambda text: "0 of 10 · in flight 5 · parked 0" in text)
     watched.resize(40, 8)
     text = watched.until(lambda text: "in flight" not in text and "q leaves" in text)
@@ -302,6 +290,7 @@ def test_trouble_that_stays_the_same_is_told_once(capsys: pytest.CaptureFixture[
         problem = next(looks, None)
         if problem is None:
             raise KeyboardInterrupt
+        assert signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN, "a stopped process keeps the terminal"
         raise JournalError(f"the journal {problem}")
 
     watch_until_left(ask, interval_seconds=0, as_json=True)
@@ -311,4 +300,4 @@ def test_trouble_that_stays_the_same_is_told_once(capsys: pytest.CaptureFixture[
         "error: the journal is locked",
         "error: the journal is damaged",
     ]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
