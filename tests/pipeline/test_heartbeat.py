@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import sqlite3
+import subprocess
 import threading
 
 import pytest
@@ -198,3 +201,68 @@ async def test_a_long_statement_of_the_journal_outlives_the_watchdog(manager, tm
             nursery.cancel_scope.cancel()
     lengthy.close()
     journal.close()
+
+
+class Disk:
+    """A file system of its own, which can be frozen: whoever writes to it then waits in the kernel."""
+
+    def __init__(self, place):
+        self.place = place
+        self.frozen = False
+
+    def freeze(self):
+        subprocess.run(["fsfreeze", "--freeze", self.place], check=True)
+        self.frozen = True
+
+    def thaw(self):
+        if self.frozen:
+            subprocess.run(["fsfreeze", "--unfreeze", self.place], check=True)
+        self.frozen = False
+
+
+@pytest.fixture
+def disk(tmp_path):
+    image, place = tmp_path / "image", tmp_path / "disk"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None or shutil.which("fsfreeze") is None:
+        pytest.skip("NOT TESTED: a sync that the disk blocks: freezing a file system needs root and ext4")
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, check=False).returncode:
+        pytest.skip("NOT TESTED: a sync that the disk blocks: mounting a file needs a loop device")
+    disk = Disk(place)
+    yield disk
+    disk.thaw()
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.root
+async def test_a_sync_that_the_disk_blocks_stops_it_until_the_disk_is_back(manager, disk):
+    thread = JournalThread()
+    beating = heartbeat(manager, labour=thread.labour, watchdog_seconds=0.3)
+    path = disk.place / "journal.db"
+    with Journal.create(path, name="t", cutoff_us=1, order=Order.NEWEST_FIRST, now_us=1) as journal:
+        recorder = Recorder(journal, Runtime(journal_runner=thread))
+
+        async def commit():
+            await recorder.call(lambda journal, now_us: journal.start_session(now_us=now_us, facts={}))
+
+        beating.started()
+        disk.freeze()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(commit)
+            with beating.through(lambda: recorder.call(lambda _journal, _now: None)):
+                nursery.start_soon(beating.run)
+                try:
+                    # What the call did before it came to the disk was labour.
+                    await trio.sleep(0.5)
+                    heard(manager)
+                    await trio.sleep(1.0)
+                    assert heard(manager) == []
+                finally:
+                    disk.thaw()
+                with trio.fail_after(60):
+                    while "WATCHDOG=1" not in heard(manager):
+                        await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
