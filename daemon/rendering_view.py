@@ -13,7 +13,6 @@ from daemon import rendering_units as units
 from daemon.causes import HOLDS, Cause, cause_words
 from daemon.rendering_advice import next_steps, reason
 from daemon.rendering_pace import Speed, amounts_of, at_work, speeds
-from daemon.settings_values import timestamp_us
 from journal.entries import SourceCounts
 from journal.status import MigrationState
 
@@ -240,8 +239,13 @@ def _throttle(note: NoteStatus | None) -> Throttle | None:
 
 def _deadline_us(note: NoteStatus | None) -> int | None:
     text = None if note is None else note.data.get("deadline")
+    if text is None:
+        return None
+    # Its patterns cost some 10 ms, which `status` of a migration without a deadline need not spend.
+    from daemon.settings_values import timestamp_us
+
     try:
-        return None if text is None else timestamp_us(text)
+        return timestamp_us(text)
     except ValueError:
         # A later program may write it otherwise; it is shown, nothing more.
         return None
