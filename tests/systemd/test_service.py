@@ -132,6 +132,18 @@ def test_an_error_in_the_configuration_is_not_tried_again(make_instance: MakeIns
     assert (wrong.show("ExecMainStatus"), wrong.show("NRestarts")) == ("2", "0")
 
 
+def test_a_journal_where_the_sandbox_lets_nothing_be_written_waits_for_the_operator(
+    make_instance: MakeInstance,
+) -> None:
+    astray = make_instance("astray")
+    path = "/etc/backfill/astray.toml"
+    configuration = astray.machine.path(path).read_text()
+    astray.write(path, configuration.replace("/var/lib/backfill/astray/", ""), mode="0640")
+    assert astray.machine.run("systemctl", "start", astray.unit).returncode != 0
+    assert (astray.show("ExecMainStatus"), astray.show("NRestarts")) == (str(int(ExitCode.JOURNAL)), "0")
+    assert "/etc/backfill/journal.db.lock: Read-only file system" in astray.log()
+
+
 def test_an_end_out_of_reach_is_tried_again_for_ever(make_instance: MakeInstance, servers: Servers) -> None:
     away = make_instance("away")
     away.world.s3["io_timeout"] = away.world.upload["give_up_after"] = "1s"
