@@ -8,11 +8,9 @@ from daemon.control_protocol import Action
 from daemon.errors import ConfigError
 from daemon.rendering_units import moment
 from daemon.retrying import FailureClass
-from daemon.tunables import NAMES, Override, merged, parse
+from daemon.tunables import NAMES, as_set, merged, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from daemon.control_protocol import Request
     from journal.log import Journal
 
@@ -55,15 +53,6 @@ def pause_words(journal: Journal) -> str:
     return f"by {paused_by[0]} since {moment(paused_by[1])}"
 
 
-def overrides_words(overrides: Mapping[str, Override]) -> str:
-    """Return "concurrency=16, bytes-per-second=off": what an operator has set, as `set` takes it."""
-    return ", ".join(
-        f"{name.replace('_', '-')}={'off' if overrides[name] is None else f'{overrides[name]:g}'}"
-        for name in NAMES
-        if name in overrides
-    )
-
-
 def _pause(journal: Journal, who: str, now_us: int, *, running: bool) -> str:
     if not journal.pause(who=who, now_us=now_us):
         return f"paused already, {pause_words(journal)}; nothing changed"
@@ -80,7 +69,7 @@ def _set(journal: Journal, words: tuple[str, ...], who: str, now_us: int, *, run
         return f"set: {when} everything as configured"
     configured = ", ".join(name.replace("_", "-") for name in NAMES if name not in overrides)
     rest = f"; as configured: {configured}" if configured else ""
-    return f"set: {when} {overrides_words(overrides)}{rest}"
+    return f"set: {when} {', '.join(as_set(overrides))}{rest}"
 
 
 def _requeue(journal: Journal, request: Request, who: str, now_us: int, *, running: bool) -> str:

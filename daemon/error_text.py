@@ -45,10 +45,10 @@ def unexpected(error: BaseException) -> list[BaseException]:
 
 
 def problem_text(failure: BackfillError | JournalError) -> str:
-    """Return the problem behind "error: ": a configuration's problems one a line."""
+    """Return the problem behind "error: ": several of one command one a line."""
     if isinstance(failure, ConfigError) and len(failure.problems) > 1:
         lines = "\n".join(f"  {problem}" for problem in failure.problems)
-        return f"the configuration has {len(failure.problems)} problems:\n{lines}"
+        return f"{len(failure.problems)} problems:\n{lines}"
     return failure.problem
 
 

@@ -16,7 +16,7 @@ from daemon.causes import AT_WORK, HOLDS, Cause
 BEGIN_SECONDS = 2.0
 """How long a cause must limit the session before it is a slow-down; a deliberate hold is one at once."""
 END_SECONDS = 5.0
-"""How long a cause must be gone before its slow-down has ended."""
+"""How long a cause must be gone before its slow-down has ended; a deliberate hold has ended at once."""
 _AT_ONCE = frozenset({*HOLDS, Cause.OPERATOR})
 
 
@@ -74,7 +74,9 @@ class Ledger:
             return []
         events: list[SlowDownEvent] = []
         begun_by = self._begun(at, cause, passed)
-        if episode is not None and (begun_by is not None or at - episode.seen_at >= END_SECONDS):
+        if episode is not None and (
+            begun_by is not None or episode.cause in _AT_ONCE or at - episode.seen_at >= END_SECONDS
+        ):
             events.append(_ended(episode))
             self._episode = None
         if begun_by is not None:

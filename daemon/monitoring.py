@@ -261,5 +261,6 @@ async def _listeners(metrics: MetricsConfig, port: int) -> list[trio.SocketListe
         found = (error.strerror or str(error)).lower()
         raise ConfigError(
             [f"listen on {metrics.address} port {port}: {found}"],
-            "set metrics.port to a free one, or leave it out to serve nothing (BACKFILL_METRICS_PORT overrides it)",
+            "set metrics.port to a free one, or leave it out to serve nothing (BACKFILL_METRICS_PORT overrides it);"
+            " a run that has ended may linger there for metrics.linger: SIGTERM ends that",
         ) from error

@@ -88,7 +88,7 @@ class Meters:
     def read(self, at: float, progress: Progress) -> list[Reading]:
         """Note `progress` at the monotonic time `at` (seconds); return a reading per source, then the total.
 
-        There is no total over a single source.
+        There is no total over a single source, nor over none: the journal may not know any yet.
         """
         readings = [
             Reading(
@@ -102,7 +102,7 @@ class Meters:
             for source in progress.sources
         ]
         total = self._meter(None).read(at, progress.amounts)
-        if len(readings) == 1:
+        if len(readings) < 2:
             return readings
         scans = [reading.scanned_rows for reading in readings if reading.scanned_rows is not None]
         in_flight = sum(reading.in_flight for reading in readings)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon import rendering_units as units
 from daemon.causes import HOLDS, Cause, cause_words
 from daemon.rendering_advice import next_steps, reason
 from daemon.rendering_pace import Speed, amounts_of, at_work, speeds
+from daemon.tunables import as_set
 from journal.entries import SourceCounts
 from journal.status import MigrationState
 
@@ -218,16 +218,7 @@ def _line(source: SourceStatus, speed: Speed) -> Line:
 def _tunables(note: NoteStatus | None) -> Deed | None:
     if note is None or not note.data["overrides"]:
         return None
-    words = tuple(
-        f"{name.replace('_', '-')}={_value(name, value)}" for name, value in note.data["overrides"].items()
-    )
-    return Deed(str(note.data["who"]), note.ts_us, words)
-
-
-def _value(name: str, value: float | None) -> str:
-    if value is None:
-        return "off"
-    return units.size(int(value)).replace(" ", "") if name == "bytes_per_second" else f"{value:g}"
+    return Deed(str(note.data["who"]), note.ts_us, as_set(note.data["overrides"]))
 
 
 def _throttle(note: NoteStatus | None) -> Throttle | None:

@@ -80,7 +80,7 @@ bucket = "example-blobs"
 # redact_keys = false                     # true: keys only as a hash that `explain` finds again
 
 # [metrics]                               # served by `run` once a port is set: /metrics, the status page at /
-# port = 9187
+# port = 9847
 # address = "127.0.0.1"                   # whoever reaches another address reads counts and example keys
 # linger = "60s"                          # how long it stays after the end, for the last scrape
 # allowed_hosts = ["db1.example.net"]     # names it may be called by, beside localhost and IP addresses

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeAlias
 
+from daemon import rendering_units as units
 from daemon.errors import ConfigError
 from daemon.settings_values import bytes_per_second, rows_per_second
 
@@ -93,6 +94,19 @@ def in_force(configured: Tunables, overrides: Mapping[str, Override]) -> Tunable
     rows = overrides.get("rows_per_second", configured.rows_per_second)
     size = overrides.get("bytes_per_second", configured.bytes_per_second)
     return Tunables(configured.concurrency if concurrency is None else int(concurrency), rows, size)
+
+
+def as_set(overrides: Mapping[str, Override]) -> tuple[str, ...]:
+    """Return what an operator has set as `set` takes it, such as "concurrency=16" and "bytes-per-second=20.0MiB"."""
+    return tuple(
+        f"{name.replace('_', '-')}={_word(name, overrides[name])}" for name in NAMES if name in overrides
+    )
+
+
+def _word(name: str, value: Override) -> str:
+    if value is None:
+        return "off"
+    return units.size(int(value)).replace(" ", "") if name == "bytes_per_second" else f"{value:g}"
 
 
 def _value(key: str, text: str) -> Override | str:

@@ -109,7 +109,7 @@ def test_a_wrong_config_is_one_screen_with_every_problem_and_exit_2(
     result = invoke("run", "-c", path)
     assert result.exit_code == ExitCode.USAGE
     lines = result.stderr.splitlines()
-    assert lines[0] == "error: the configuration has 2 problems:"
+    assert lines[0] == "error: 2 problems:"
     assert lines[1].startswith("  migration.name: found 3; expected a name")
     assert lines[2].startswith('  source "attachments".key: found 3; expected a column name')
     assert lines[3].startswith("hint: correct ")
