@@ -84,7 +84,7 @@ class ThrottleWatch:
     async def _wait(self) -> None:
         """Wait for the next readings' time, or until others are asked for: that ends a rest too."""
         rest = self._throttle.rest_until - trio.current_time()
-        with trio.move_on_after(max(self._config.check_interval, rest) if self._config.reads else math.inf):
+        with trio.move_on_after(max(self._config.check_interval, rest)):
             while self._controls.throttle == self._config:
                 await self._controls.changed.wait()
             self._config = self._controls.throttle
