@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,13 @@ from daemon.config import (
     ThrottleConfig,
     UploadConfig,
 )
+from daemon.control_protocol import Action, Reply, Request
 from daemon.drain import Drain
 from daemon.migration import Ended, Migration, survey
 from daemon.opening import begin_session, check_identity, controls_of
 from daemon.recorder import Recorder
 from daemon.runtime import Runtime, in_loop
+from daemon.steering import Steering
 from journal.checkpoint import Order
 from journal.log import Journal
 from journal.reader import Reader
@@ -66,6 +70,8 @@ class Rig:
 
     Attributes:
         stop_at_start: a signal that comes before the session has done anything.
+        steering, controls: of the newest session.
+        ended: how it ended, if it ran beside a test (`running`).
     """
 
     directory: Path
@@ -76,12 +82,14 @@ class Rig:
     throttle: dict[str, Any] = field(default_factory=dict)
     order: Order = Order.NEWEST_FIRST
     stop_at_start: str | None = None
+    ended: Ended | None = None
 
     def __post_init__(self) -> None:
         self.tables = {one.table_name: FakeTable() for one in self.sources}
         self.database = FakeSource(self.tables, clock_us)
         self.fake = FakeS3(clock_us, random.Random(5), buckets=sorted({one.bucket for one in self.sources}))
         self.drain = Drain()
+        self.steerable = trio.Event()
 
     @property
     def table(self) -> FakeTable:
@@ -127,6 +135,8 @@ class Rig:
             if self.stop_at_start is not None:
                 self.drain.request(self.stop_at_start)
             self.controls = controls_of(config, journal)
+            self.steering = Steering(config, recorder, self.controls, self.drain)
+            self.steerable.set()
             migration = Migration(
                 config,
                 recorder,
@@ -141,6 +151,23 @@ class Rig:
             ended = await migration.run(bucket)
             journal.end_session(now_us=clock_us(), reason=ended.reason, exit_code=int(ended.exit_code))
         return ended
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run a session beside the block, from when it can be steered; both end together."""
+        self.ended, self.steerable = None, trio.Event()
+
+        async def run() -> None:
+            self.ended = await self.session()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await self.steerable.wait()
+            yield
+
+    async def steer(self, action: str, *words: str, who: str = "alice (uid 1000)") -> Reply:
+        """Do as the control socket does when `who` asks."""
+        return await self.steering.answer(Request(Action(action), words=words), who)
 
     def status(self) -> MigrationStatus:
         with Reader.open(self.journal_path) as reader:
