@@ -24,6 +24,12 @@ def events(world: World, kind: str) -> list:
         return [event.data for event in reader.events(kinds=[kind])]
 
 
+def live(world: World) -> dict:
+    done = world.command("status", "--live", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["live"]
+
+
 def head_seq(world: World) -> int:
     with Reader.open(world.journal) as reader:
         return reader.head_seq()
@@ -31,7 +37,6 @@ def head_seq(world: World) -> int:
 
 def started(world: World) -> Daemon:
     daemon = world.daemon()
-    eventually(lambda: (world.directory / "journal.db.sock").exists() or not daemon.running(), "its socket")
     world.until_recorded(daemon, "session_started", count=2)
     return daemon
 
@@ -60,8 +65,8 @@ def test_set_is_in_force_at_once_and_recorded_with_who(paused: World) -> None:
     with started(paused):
         done = paused.command("set", "concurrency=3", "rows-per-second=50")
         assert done.returncode == 0, done.stderr
-        live = json.loads(paused.command("status", "--live", "--json").stdout)["live"]
-        assert (live["concurrency"], live["rows_per_second"]) == (3, 50)
+        found = live(paused)
+        assert (found["concurrency"], found["rows_per_second"]) == (3, 50)
     assert events(paused, "tunables_set")[-1]["who"] == ME
 
 
@@ -75,11 +80,11 @@ def test_drain_ends_the_daemon_with_code_8_and_says_who(paused: World) -> None:
 
 def test_status_live_shows_what_status_shows_and_what_only_the_process_knows(paused: World) -> None:
     with started(paused) as daemon:
-        plain, live = paused.command("status"), paused.command("status", "--live")
-        assert live.returncode == 0, live.stderr
-        assert plain.stdout.splitlines()[0] == live.stdout.splitlines()[0]
+        plain, asked = paused.command("status"), paused.command("status", "--live")
+        assert asked.returncode == 0, asked.stderr
+        assert plain.stdout.splitlines()[0] == asked.stdout.splitlines()[0]
         assert plain.stdout.startswith("faults: paused")
-        assert f"live: pid {daemon.pid}, " in live.stdout.splitlines()[-1]
+        assert f"live: pid {daemon.pid}, " in asked.stdout.splitlines()[-1]
         assert "live: " not in plain.stdout
 
 
@@ -119,8 +124,7 @@ def test_a_setting_that_is_wrong_is_told_with_every_problem_and_changes_nothing(
         done = paused.command("set", "concurrency=0", "speed=9", "rows-per-second=-1")
         assert done.returncode == ExitCode.USAGE
         assert [word in done.stderr for word in ("concurrency", "speed=9", "rows-per-second")] == [True] * 3
-        live = json.loads(paused.command("status", "--live", "--json").stdout)["live"]
-        assert live["concurrency"] == 64
+        assert live(paused)["concurrency"] == 64
     assert events(paused, "tunables_set") == []
 
 
@@ -142,10 +146,10 @@ def test_the_settings_of_an_operator_outlive_the_session_until_they_are_given_ba
     assert world.command("pause").returncode == 0
     assert world.command("set", "concurrency=3").returncode == 0
     with started(world):
-        assert json.loads(world.command("status", "--live", "--json").stdout)["live"]["concurrency"] == 3
+        assert live(world)["concurrency"] == 3
         done = world.command("set", "concurrency=config")
         assert done.stdout == "set: from now on everything as configured\n"
-        assert json.loads(world.command("status", "--live", "--json").stdout)["live"]["concurrency"] == 64
+        assert live(world)["concurrency"] == 64
 
 
 def test_the_rows_are_as_many_as_the_tests_say(world: World) -> None:

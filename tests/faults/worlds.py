@@ -106,6 +106,7 @@ class World:
     prefix: str = field(default_factory=fresh_prefix)
     cutoff: str | None = None
     secret_key: str | None = None
+    control_socket: Path | None = None
 
     @property
     def journal(self) -> Path:
@@ -140,6 +141,7 @@ class World:
             f'endpoint = "{self.proxy.endpoint if self.proxy else self.server.endpoint}"',
             f'bucket = "{self.server.bucket}"',
             *(f"{key} = {json.dumps(value)}" for key, value in self.s3.items()),
+            *([f'[control]\nsocket = "{self.control_socket}"'] if self.control_socket else []),
             "[upload]",
             *(f"{key} = {json.dumps(value)}" for key, value in self.upload.items()),
             "[throttle]",
