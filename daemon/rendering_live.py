@@ -17,7 +17,7 @@ def live_text(facts: Mapping[str, Any]) -> str:
         facts: as the daemon sent them (`Steering.answer`), foreign text in them not yet escaped.
     """
     rates = [
-        f"at most {value:g} {unit}/s"
+        f"at most {value} {unit}/s"
         for value, unit in ((facts.get("rows_per_second"), "rows"), (facts.get("bytes_per_second"), "bytes"))
         if value is not None
     ]

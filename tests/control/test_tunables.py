@@ -17,7 +17,7 @@ CONFIGURED = Tunables(64, 100.0, None)
     ("words", "changes"),
     [
         (["concurrency=16"], {"concurrency": 16}),
-        (["concurrency=1", "rows-per-second=0.5"], {"concurrency": 1, "rows_per_second": 0.5}),
+        (["concurrency=1", "rows-per-second=5"], {"concurrency": 1, "rows_per_second": 5}),
         (["bytes-per-second=20MiB"], {"bytes_per_second": 20 * 2**20}),
         (["bytes-per-second=20M"], {"bytes_per_second": 20 * 2**20}),
         (["rows_per_second=off"], {"rows_per_second": None}),
@@ -89,8 +89,8 @@ def test_any_word_is_a_change_or_told(word):
         {},
         optional={
             "concurrency": st.integers(1, CONCURRENCY_MAX),
-            "rows_per_second": st.none() | st.integers(1, 10**5),
-            "bytes_per_second": st.none() | st.integers(1, 10**5),
+            "rows_per_second": st.none() | st.integers(1, 10**7),
+            "bytes_per_second": st.none() | st.integers(1024, 2**40),
         },
     )
 )
