@@ -114,8 +114,9 @@ def test_sighup_puts_the_files_tunables_in_force_and_a_wrong_file_changes_nothin
         paused.upload = {"concurrency": 5, "max_attempts": 3}
         paused.configure()
         daemon.send(signal.SIGHUP)
-        eventually(lambda: live(paused)["concurrency"] == 5, "the new concurrency")
-        assert "heeded from the next session on: upload.max_attempts" in daemon.output()
+        told = "heeded from the next session on: upload.max_attempts"
+        eventually(lambda: told in daemon.output(), "the new configuration")
+        assert live(paused)["concurrency"] == 5
         assert events(paused, "settings_changed")[-1]["cause"] == "SIGHUP"
 
         path = paused.configure()
