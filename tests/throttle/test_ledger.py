@@ -44,9 +44,15 @@ def test_a_cause_that_comes_and_goes_is_one_slow_down_of_the_time_that_it_took()
 
 def test_a_slow_down_ends_once_its_cause_is_gone_for_long_enough():
     ledger = Ledger(0.0)
+    ledger.look(3, Cause.RATE_LIMIT)
+    assert ledger.look(3 + END_SECONDS - 0.1, WORK) == []
+    assert ledger.look(3 + END_SECONDS, WORK) == [Ended(Cause.RATE_LIMIT, "", 3000)]
+
+
+def test_a_deliberate_hold_ends_as_soon_as_it_is_gone():
+    ledger = Ledger(0.0)
     ledger.look(1, Cause.QUERY)
-    assert ledger.look(1 + END_SECONDS - 0.1, WORK) == []
-    assert ledger.look(1 + END_SECONDS, WORK) == [Ended(Cause.QUERY, "", 1000)]
+    assert ledger.look(1.1, WORK) == [Ended(Cause.QUERY, "", 1000)]
 
 
 def test_another_slow_down_ends_the_one_before():
