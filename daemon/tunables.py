@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeAlias
 
-from daemon import rendering_units as units
 from daemon.errors import ConfigError
 from daemon.settings_values import bytes_per_second, rows_per_second
 
@@ -18,6 +17,8 @@ CONCURRENCY_MAX = 1024
 """As `upload.concurrency`."""
 FROM_CONFIG = "config"
 """The value that takes back what an operator has set."""
+
+_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 Override: TypeAlias = "int | float | None"
 """What an operator has set for one tunable; None: no limit."""
@@ -97,7 +98,7 @@ def in_force(configured: Tunables, overrides: Mapping[str, Override]) -> Tunable
 
 
 def as_set(overrides: Mapping[str, Override]) -> tuple[str, ...]:
-    """Return what an operator has set as `set` takes it, such as "concurrency=16" and "bytes-per-second=20.0MiB"."""
+    """Return what an operator has set in the words that set it, such as "concurrency=16", "bytes-per-second=20MiB"."""
     return tuple(
         f"{name.replace('_', '-')}={_word(name, overrides[name])}" for name in NAMES if name in overrides
     )
@@ -106,7 +107,11 @@ def as_set(overrides: Mapping[str, Override]) -> tuple[str, ...]:
 def _word(name: str, value: Override) -> str:
     if value is None:
         return "off"
-    return units.size(int(value)).replace(" ", "") if name == "bytes_per_second" else f"{value:g}"
+    if name != "bytes_per_second":
+        return f"{value:.15g}"
+    exact = ((unit, factor) for unit, factor in _UNITS if value % factor == 0)
+    unit, factor = next(exact, ("", 1))
+    return f"{int(value) // factor}{unit}"
 
 
 def _value(key: str, text: str) -> Override | str:

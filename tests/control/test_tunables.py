@@ -88,8 +88,8 @@ def test_any_word_is_a_change_or_told(word):
         {},
         optional={
             "concurrency": st.integers(1, CONCURRENCY_MAX),
-            "rows_per_second": st.none() | st.integers(1, 10**5),
-            "bytes_per_second": st.none() | st.integers(1, 1000).map(lambda number: number * 2**20),
+            "rows_per_second": st.none() | st.integers(1, 10**7),
+            "bytes_per_second": st.none() | st.integers(1, 2**40),
         },
     )
 )

@@ -94,7 +94,7 @@ def test_tunables_are_told_as_one_would_type_them_and_only_where_some_are_set():
     base = Course().session().status()
     found = seen(dataclasses.replace(base, tunables=NoteStatus(NOW_US, data)))
     assert found.tunables is not None
-    assert found.tunables.words == ("concurrency=16", "rows-per-second=off", "bytes-per-second=20.0MiB")
+    assert found.tunables.words == ("concurrency=16", "rows-per-second=off", "bytes-per-second=20MiB")
     none = NoteStatus(NOW_US, {**data, "overrides": {}})
     assert seen(dataclasses.replace(base, tunables=none)).tunables is None
 
