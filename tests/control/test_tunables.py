@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.errors import ConfigError, ExitCode
+from daemon.settings_values import BYTES_PER_SECOND_MAX, BYTES_PER_SECOND_MIN, ROWS_PER_SECOND_MAX
 from daemon.tunables import CONCURRENCY_MAX, Tunables, as_set, in_force, merged, parse
 
 CONFIGURED = Tunables(64, 100.0, None)
@@ -88,8 +89,8 @@ def test_any_word_is_a_change_or_told(word):
         {},
         optional={
             "concurrency": st.integers(1, CONCURRENCY_MAX),
-            "rows_per_second": st.none() | st.integers(1, 10**7),
-            "bytes_per_second": st.none() | st.integers(1, 2**40),
+            "rows_per_second": st.none() | st.integers(1, ROWS_PER_SECOND_MAX),
+            "bytes_per_second": st.none() | st.integers(BYTES_PER_SECOND_MIN, BYTES_PER_SECOND_MAX),
         },
     )
 )
