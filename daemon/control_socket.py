@@ -39,11 +39,14 @@ _UCRED = struct.Struct("=iII")
 
 
 async def serve(listening: socket.socket, answer: Answer) -> None:
-    """Answer requests until cancelled; a request that is being answered then still gets its reply."""
+    """Answer requests until cancelled; a request that is being answered then still gets its reply.
+
+    `listening` is closed however this ends: nobody is left to wait for an answer that never comes.
+    """
     listening.setblocking(False)
     places = trio.Semaphore(CONNECTIONS_MAX)
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
-    async with trio.open_nursery() as nursery:
+    async with listener, trio.open_nursery() as nursery:
         while True:
             await places.acquire()
             nursery.start_soon(_converse, await _accepted(listener), answer, places)

@@ -52,6 +52,10 @@ class LogEvent(Enum):
     STEERED = (logging.WARNING, "an operator paused, resumed, set, requeued or drained, and who")
     CLIENT_LOST = (logging.INFO, "a client of the control socket went without its reply")
     CONTROL_FULL = (logging.WARNING, "the control socket can let nobody in for want of descriptors or memory")
+    PART_FAILED = (
+        logging.ERROR,
+        "a part that only shows or steers failed by a defect or for want of memory; the migration goes on",
+    )
     RELOADED = (logging.WARNING, "SIGHUP: the configuration was read anew, and what waits for a restart")
     RELOAD_REFUSED = (
         logging.ERROR,

@@ -41,7 +41,7 @@ def log_line(
 ) -> str:
     """Return what is written for one record, without the final line break.
 
-    An error that ends the command is the one text of several lines: for people, as every command prints it.
+    Of several lines are, for people, an error that ends the command, as every command prints it, and a traceback.
 
     Args:
         style: how.
@@ -60,7 +60,8 @@ def log_line(
         hint = str(told.fields.get("hint") or "")
         lines = [*f"error: {text}".splitlines(), *([f"hint: {hint}"] if hint else [])]
     else:
-        lines = [f"{logging.getLevelName(level)} {text}"]
+        trace = str(told.fields.get("traceback") or "")
+        lines = [f"{logging.getLevelName(level)} {text}", *trace.splitlines()]
     if style is Style.JOURNALD:
         return "\n".join(f"<{_PRIORITIES.get(level, 6)}>{units.one_line(line)}" for line in lines)
     stamp = "" if told.event is LogEvent.FAILED else f"{units.moment_ms(now_us)} "

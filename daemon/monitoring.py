@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 
 import trio
 
+from daemon.bulkhead import behind_bulkhead
 from daemon.config import Config, MetricsConfig
 from daemon.controls import Controls
 from daemon.disk_reserve import reserve_of
@@ -41,6 +43,8 @@ CACHE_SECONDS = 1.0
 """For how long a reading of the journal serves: many scrapers and open pages cost one reader."""
 HEARTBEAT_SECONDS_MAX = 30.0
 """An older beat is a hang: there is one every 10 s at least."""
+SERVER = "the server of status page and metrics"
+"""Its name to operators."""
 SIGNALS = frozenset({"SIGINT", "SIGTERM"})
 """Causes of a drain after which nothing lingers: whoever sent the signal wants the process gone."""
 _PRIVATE = {
@@ -249,7 +253,7 @@ async def monitored(config: Config, runtime: Runtime) -> AsyncIterator[Monitor]:
             f"metrics.address {host}: other machines can read counts, example keys and error messages",
         )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve, listeners, monitor.answer)
+        nursery.start_soon(behind_bulkhead, SERVER, functools.partial(serve, listeners, monitor.answer))
         yield monitor
         nursery.cancel_scope.cancel()
 

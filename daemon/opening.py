@@ -20,6 +20,7 @@ import trio
 
 from daemon import __version__
 from daemon.actions import pause_words
+from daemon.bulkhead import behind_bulkhead
 from daemon.config import Config, free_settings, identity
 from daemon.control_socket import serve
 from daemon.controls import Controls
@@ -43,6 +44,9 @@ from journal.errors import Difference, IdentityMismatch, JournalLocked
 from journal.events import Kind
 from journal.filesystem import is_there
 from journal.log import Journal
+
+SOCKET = "the control socket"
+"""Its name to operators."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ async def _steered(
         )
     with bound(socket_path(config.control.socket, config.migration.journal, os.environ)) as listening:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve, listening, steering.answer)
+            nursery.start_soon(behind_bulkhead, SOCKET, functools.partial(serve, listening, steering.answer))
             if hangups is not None:
                 nursery.start_soon(steering.heed, hangups)
             yield steering

@@ -68,7 +68,8 @@ class JournalThread:
             return None
         try:
             stat = Path(f"/proc/self/task/{thread_id}/stat").read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
+        except OSError:
+            # The thread has just ended, or no descriptor is left: nothing is known, and nothing is lost.
             return None
         # proc(5): "pid (name) state ...", utime and stime are fields 14 and 15.
         fields = stat.rpartition(")")[2].split()

@@ -11,6 +11,7 @@ import trio
 
 from daemon import __version__
 from daemon.accounting import Accounting
+from daemon.bulkhead import behind_bulkhead
 from daemon.config import Config
 from daemon.disk_reserve import guard_disk, reserve_of
 from daemon.drain import Drain
@@ -80,8 +81,10 @@ async def in_session(
             nursery.start_soon(_record_stop, recorder, drain)
             nursery.start_soon(accounting.run)
             nursery.start_soon(guard_disk, directory, reserve, migration.controls)
-            nursery.start_soon(_show, config, recorder, migration, drain, ending)
-            nursery.start_soon(_tell, notifier, recorder)
+            show = functools.partial(_show, config, recorder, migration, drain, ending)
+            nursery.start_soon(behind_bulkhead, "the report of progress", show)
+            tell = functools.partial(_tell, notifier, recorder)
+            nursery.start_soon(behind_bulkhead, "the service manager's STATUS line", tell)
             nursery.start_soon(_announce_stop, notifier, drain, config.upload.drain_deadline)
             await nursery.start(watch.run)
             results.append(await work())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import sqlite3
@@ -266,3 +267,20 @@ async def test_a_sync_that_the_disk_blocks_stops_it_until_the_disk_is_back(manag
                     while "WATCHDOG=1" not in heard(manager):
                         await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
+
+
+async def test_a_process_without_a_descriptor_to_spare_knows_no_labour_and_goes_on():
+    thread, end = JournalThread(), threading.Event()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(thread, end.wait)
+        with trio.fail_after(30):
+            while thread.labour() is None:
+                await trio.lowlevel.checkpoint()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            found = thread.labour()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            end.set()
+    assert found is None
