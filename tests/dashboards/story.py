@@ -215,9 +215,8 @@ class Story:
         self.object("DELETE", FOREIGN)
         self.type("requeue", "--all")
         with self.running("--verify") as daemon:
-            self.until(
-                daemon, 'ALERTS{alertname="BackfillVerificationMismatch"}', "an alert about mismatches"
-            )
+            firing = 'ALERTS{alertname="BackfillVerificationMismatch", alertstate="firing"}'
+            self.until(daemon, firing, "an alert about mismatches")
             self.leaves_with(daemon, ExitCode.MISMATCH)
 
 
