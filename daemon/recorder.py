@@ -9,7 +9,7 @@ import trio
 
 from daemon.runtime import Runtime
 from journal.entries import AttemptFailed, JsonValue, Parked, Settled
-from journal.errors import JournalError
+from journal.errors import IllegalTransition, JournalError
 from journal.events import Kind
 from journal.log import Journal
 
@@ -30,7 +30,7 @@ class Recorder:
 
     Attributes:
         committed: set by the next group commit, and replaced then; take it before looking at the journal.
-        broken: the journal refused a write; what is buffered can't be saved any more.
+        broken: the journal failed to write, and has taken no group since; what is buffered can't be saved.
     """
 
     def __init__(self, journal: Journal, runtime: Runtime) -> None:
@@ -88,6 +88,8 @@ class Recorder:
         with self._runtime.instruments.commit():
             await self._write(lambda: self.journal.record(group, now_us=self._runtime.now_us()))
         del self._buffer[: len(group)]
+        # A full disk that has room again took the group: the end of the session can be recorded too.
+        self.broken = False
         if not self._buffer:
             self._arrived = trio.Event()
         if len(self._buffer) < GROUP_MAX:
@@ -98,6 +100,9 @@ class Recorder:
     async def _write(self, function: Callable[[], T]) -> T:
         try:
             return await self._runtime.journal_runner(function)
+        except IllegalTransition:
+            # The request is to blame, such as an operator's; it is rolled back, and the journal takes the next.
+            raise
         except JournalError:
             self.broken = True
             raise

@@ -12,7 +12,7 @@ from daemon.recorder import GROUP_MAX, GROUP_SECONDS, Recorder
 from daemon.runtime import Runtime, in_loop
 from journal.checkpoint import Order
 from journal.entries import Settled
-from journal.errors import JournalFull
+from journal.errors import IllegalTransition, JournalFull
 from journal.lifecycle import Outcome
 from journal.log import Journal
 
@@ -116,3 +116,11 @@ async def test_a_journal_that_refuses_leaves_the_group_buffered_and_says_broken(
     monkeypatch.undo()
     await recorder.flush()
     assert journal.in_flight == KEYS - 1
+    assert not recorder.broken
+
+
+async def test_a_call_that_the_journal_forbids_breaks_nothing(journal, autojump_clock):
+    recorder = recorder_over(journal)
+    with pytest.raises(IllegalTransition):
+        await recorder.call(lambda journal, now_us: journal.note("no such kind", {}, now_us=now_us))
+    assert not recorder.broken
