@@ -37,6 +37,10 @@ _SESSIONLESS = (
     Kind.RESUMED,
     Kind.TUNABLES_SET,
     Kind.SCHEMA_MIGRATED,
+    Kind.SERVER_ACCEPTED,
+    Kind.VERIFICATION_STARTED,
+    Kind.FINDING_RECORDED,
+    Kind.VERIFICATION_FINISHED,
 )
 """Kinds that commands record while no session works too: no sign of its life."""
 

@@ -243,6 +243,34 @@ def test_a_session_is_alive_while_more_of_it_is_recorded_and_killed_from_its_las
     ]
 
 
+def test_verifying_after_a_kill_is_no_sign_that_the_session_lived(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path)
+    take(journal, source, 2)
+    abandon(journal)
+    with reopen(path) as journal:
+        for second, kind in enumerate(
+            ["verification_started", "finding_recorded", "verification_finished"], 1
+        ):
+            journal.note(kind, {}, now_us=NOW_US + second * SECOND_US)
+    with Reader.open(path) as reader:
+        states = [status_as_of(reader, NOW_US + second * SECOND_US) for second in range(4)]
+    assert [found.state for found in states if found is not None] == [MigrationState.KILLED] * 4
+
+
+def test_another_server_accepted_after_a_kill_is_no_sign_that_the_session_lived(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path)
+    take(journal, source, 2)
+    abandon(journal)
+    with reopen(path) as journal:
+        journal.accept_server({}, now_us=NOW_US + SECOND_US, who="op")
+    with Reader.open(path) as reader:
+        found = status_as_of(reader, NOW_US)
+    assert found is not None
+    assert found.state is MigrationState.KILLED
+
+
 def test_who_held_the_journal_then_is_the_process_of_the_session_that_was_open(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = create(path)
