@@ -90,11 +90,14 @@ class Accounting:
                 cause=event.cause.value,
                 detail=event.detail,
             )
-            await self._recorder.call(functools.partial(_put_on_record, event))
+            # The ledger has told of it once: cancelled here, it would never get on record.
+            with trio.CancelScope(shield=True):
+                await self._recorder.call(functools.partial(_put_on_record, event))
 
     async def _sample(self) -> None:
         spent = self._ledger.take()
-        await self._recorder.call(lambda journal, now_us: journal.sample(spent, now_us=now_us))
+        with trio.CancelScope(shield=True):
+            await self._recorder.call(lambda journal, now_us: journal.sample(spent, now_us=now_us))
 
 
 def _put_on_record(event: SlowDownEvent, journal: Journal, now_us: int) -> None:

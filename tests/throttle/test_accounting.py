@@ -70,3 +70,27 @@ async def test_a_hold_is_on_record_with_what_was_found(path, autojump_clock):
         ("throttle_began", "query", "throttle.query 3, above 2"),
         ("throttle_ended", "query", "throttle.query 3, above 2"),
     ]
+
+
+async def test_a_slow_down_that_ends_as_the_session_does_is_on_record_though_the_journal_is_busy(
+    path, autojump_clock
+):
+    async def slow(function):
+        await trio.sleep(3)
+        return function()
+
+    runtime = Runtime(now_us=clock_us, random=random.Random(1), journal_runner=slow, digest_runner=in_loop)
+    created = Journal.create(path, name="t", cutoff_us=None, order=Order.NEWEST_FIRST, now_us=clock_us())
+    with created as journal:
+        recorder, controls = Recorder(journal, runtime), Controls(Tunables(4))
+        accounting = Accounting(recorder, controls, Activity())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accounting.run)
+            await trio.sleep(10)
+            controls.hold(Hold(Cause.QUERY, "throttle.query 3, above 2"))
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        await accounting.finish()
+    with Reader.open(path) as reader:
+        kinds = [event.kind for event in reader.events() if event.kind.startswith("throttle_")]
+    assert kinds == ["throttle_began", "throttle_ended"]
