@@ -199,7 +199,7 @@ class Fetcher:
                         source, keys[0], Parked(keys[0].ordinal, failure.kind, failure.message)
                     )
                     return None
-                with trio.move_on_after(decision.delay):
+                with self._activity.at(Cause.SOURCE), trio.move_on_after(decision.delay):
                     await self._drain.requested.wait()
             else:
                 self._silence.broken()

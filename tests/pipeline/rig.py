@@ -71,6 +71,7 @@ class Rig:
     Attributes:
         stop_at_start: a signal that comes before the session has done anything.
         steering, controls: of the newest session.
+        activity: what the tasks of all its sessions are at.
         ended: how it ended, if it ran beside a test (`running`).
     """
 
@@ -89,6 +90,7 @@ class Rig:
         self.database = FakeSource(self.tables, clock_us)
         self.fake = FakeS3(clock_us, random.Random(5), buckets=sorted({one.bucket for one in self.sources}))
         self.drain = Drain()
+        self.activity = Activity()
         self.steerable = trio.Event()
 
     @property
@@ -145,7 +147,7 @@ class Rig:
                 runtime,
                 self.drain,
                 self.controls,
-                Activity(),
+                self.activity,
                 allow_seqscan=False,
             )
             ended = await migration.run(bucket)

@@ -8,7 +8,9 @@ from daemon.causes import Cause
 from daemon.control_protocol import Refused
 from daemon.controls import Hold
 from daemon.errors import ExitCode
+from daemon.retrying import Failure, FailureClass
 from tests.pipeline.rig import CUTOFF_US, Rig
+from tests.planning.fake_source import fails
 
 PUT_SECONDS = 2.0
 ROWS = 600
@@ -220,3 +222,17 @@ async def test_a_key_requeued_at_the_last_moment_is_driven_or_left_to_the_next_r
         assert rig.counts().pending == (0 if drivers[-1] == "running" else 1)
     assert drivers[0] == "running"
     assert sorted(drivers, reverse=True) == drivers
+
+
+async def test_the_wait_between_two_attempts_to_read_rows_is_time_of_the_source(rig, autojump_clock):
+    slow(rig, rows=1)
+    lost = Failure(FailureClass.CONNECTION, "FETCH", "connection lost", answered=False)
+    rig.database.on_statement = fails(lost, on="fetch", times=20)
+    seen: set[int] = set()
+    async with rig.running():
+        await trio.sleep(1)
+        for _ in range(20):
+            await trio.sleep(0.1)
+            seen.add(rig.activity.doing[Cause.SOURCE])
+        rig.drain.request("SIGTERM")
+    assert seen == {1}
