@@ -47,6 +47,7 @@ class LogEvent(Enum):
     )
     METRICS_EXPOSED = (logging.WARNING, "`metrics.address` can be reached from other machines")
     LINGERING = (logging.INFO, "the session has ended, and how; only status page and metrics are left")
+    PROGRESS_UNREAD = (logging.WARNING, "the journal could not be read to show progress; tried again")
     DRAIN_REQUESTED = (logging.WARNING, "it was asked to stop: work in hand ends, nothing new begins")
     PAUSED = (logging.WARNING, "the session begins in a pause that outlived another, and whose it is")
     STEERED = (logging.WARNING, "an operator paused, resumed, set, requeued or drained, and who")

@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import trio
 
@@ -55,6 +56,8 @@ async def in_session(
         BackfillError, JournalError: what ended the session; recorded as a halt before it is raised again.
     """
     recorder = opened.recorder
+    directory = recorder.journal.path.parent
+    reserve = reserve_of(directory, config.migration.disk_reserve)
     await recorder.call(
         lambda journal, now_us: begin_session(journal, opened.steering.config, opened.surveyed.server, now_us)
     )
@@ -66,8 +69,6 @@ async def in_session(
         version=__version__,
         journal=str(recorder.journal.path),
     )
-    directory = recorder.journal.path.parent
-    reserve = reserve_of(directory, config.migration.disk_reserve)
     results: list[Ended] = []
     accounting = Accounting(recorder, migration.controls, migration.activity, explain=migration.pacer.explain)
     watch = ThrottleWatch(
@@ -163,26 +164,42 @@ def _leaves(
 async def _show(
     config: Config, recorder: Recorder, migration: Migration, drain: Drain, ending: Ending
 ) -> None:
-    """Show progress from the journal itself, read as `status` reads it."""
-    with Reader.open(recorder.journal.path) as reader:
-        await report(
-            functools.partial(_snapshot, reader, migration, drain),
-            interval_seconds=config.upload.checkpoint_interval_secs,
-            stream=sys.stderr,
-            bars=ending.log.style is not Style.JSON,
-        )
+    """Show progress from the journal itself, read as `status` reads it, for as long as anybody looks."""
+    interval = config.upload.checkpoint_interval_secs
+    while True:
+        try:
+            with Reader.open(recorder.journal.path) as reader:
+                await report(
+                    functools.partial(_snapshot, reader, migration, drain),
+                    interval_seconds=interval,
+                    stream=sys.stderr,
+                    bars=ending.log.style is not Style.JSON,
+                )
+        except JournalError as unread:
+            # Whether the journal fails the writer finds out: what is only shown ends nothing.
+            log_event(LogEvent.PROGRESS_UNREAD, f"progress is not shown: {unread.problem}; tried again")
+            await trio.sleep(interval)
+        else:
+            return
 
 
 async def _tell(notifier: Notifier, recorder: Recorder) -> None:
     """Keep the service manager's line about us up to date."""
     if not notifier.listening:
         return
-    with Reader.open(recorder.journal.path) as reader:
-        while True:
-            now_us = wall_clock_us()
-            status = await trio.to_thread.run_sync(functools.partial(reader.status, now_us=now_us))
-            notifier.status(service_line(view(status, now_us=now_us)))
-            await trio.sleep(TELL_SECONDS)
+    while True:
+        line = await trio.to_thread.run_sync(_service_line, recorder.journal.path)
+        notifier.status(line)
+        await trio.sleep(TELL_SECONDS)
+
+
+def _service_line(journal: Path) -> str:
+    now_us = wall_clock_us()
+    try:
+        with Reader.open(journal) as reader:
+            return service_line(view(reader.status(now_us=now_us), now_us=now_us))
+    except JournalError as unread:
+        return f"working; {unread.problem}"
 
 
 async def _snapshot(reader: Reader, migration: Migration, drain: Drain) -> Progress:
