@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from daemon.causes import Cause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+
+class _Place:
+    """Counts who is inside; one for all tasks, and entered by any number of them at once.
+
+    Every object passes here: a generator in its place costs 2.5 us more.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __enter__(self) -> None:
+        self.number += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.number -= 1
 
 
 class Activity:
-    """Counts tasks by what they are at; whoever works or waits says so for that long.
-
-    Attributes:
-        doing: tasks at each cause now.
-    """
+    """Counts tasks by what they are at; whoever works or waits says so for that long."""
 
     def __init__(self) -> None:
-        self.doing: Counter[Cause] = Counter()
+        self._places = {cause: _Place() for cause in Cause}
 
-    @contextmanager
-    def at(self, cause: Cause) -> Iterator[None]:
+    @property
+    def doing(self) -> Mapping[Cause, int]:
+        """Tasks at each cause now."""
+        return {cause: place.number for cause, place in self._places.items()}
+
+    def at(self, cause: Cause) -> AbstractContextManager[None]:
         """Count the calling task under `cause` while the block runs."""
-        self.doing[cause] += 1
-        try:
-            yield
-        finally:
-            self.doing[cause] -= 1
+        return self._places[cause]

@@ -6,13 +6,13 @@ Histograms begin at zero in every process: the journal keeps totals, not how lon
 from __future__ import annotations
 
 from bisect import bisect_left
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
 OPERATIONS = ("PUT", "HEAD", "GET", "LIST", "DELETE", "FETCH")
 """What is timed: requests to S3 by their operation, and fetches of rows from PostgreSQL."""
@@ -50,6 +50,22 @@ class Histogram:
         return found
 
 
+class _Timed:
+    """Puts how long its block takes into a histogram, unless the block fails."""
+
+    __slots__ = ("_begun", "_histogram")
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+
+    def __enter__(self) -> None:
+        self._begun = trio.current_time()
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure is None:
+            self._histogram.observe(trio.current_time() - self._begun)
+
+
 class Instruments:
     """The histograms of one process.
 
@@ -62,16 +78,10 @@ class Instruments:
         self.requests = {operation: Histogram(REQUEST_BOUNDS) for operation in OPERATIONS}
         self.commits = Histogram(COMMIT_BOUNDS)
 
-    @contextmanager
-    def request(self, operation: str) -> Iterator[None]:
+    def request(self, operation: str) -> AbstractContextManager[None]:
         """Time the block, unless it fails: how often and why requests fail is on record."""
-        begun = trio.current_time()
-        yield
-        self.requests[operation].observe(trio.current_time() - begun)
+        return _Timed(self.requests[operation])
 
-    @contextmanager
-    def commit(self) -> Iterator[None]:
+    def commit(self) -> AbstractContextManager[None]:
         """Time one commit of the journal, unless it fails."""
-        begun = trio.current_time()
-        yield
-        self.commits.observe(trio.current_time() - begun)
+        return _Timed(self.commits)
