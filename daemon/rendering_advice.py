@@ -29,7 +29,10 @@ def reason(status: MigrationStatus, now_us: int) -> str:  # noqa: PLR0911 -- one
     """Return why the migration is in its state, on one line; empty where the state says it all."""
     session = status.session
     if status.state is MigrationState.KILLED:
-        return "the last session's process is gone without a word"
+        gone = "the last session's process is gone without a word"
+        if status.owner is None:
+            return gone
+        return f"{gone}; {units.shown(str(status.owner))} holds the journal and has begun no session yet"
     if status.state is MigrationState.COMPLETE:
         return "every planned key is settled"
     if status.state is MigrationState.HALTED and status.halt is not None:

@@ -111,8 +111,8 @@ def _owner(connection: sqlite3.Connection, head_seq: int, owner: Owner | None) -
         " ORDER BY seq LIMIT 1",
         (head_seq, *_SESSIONLESS),
     ).fetchone()
-    if owner is None if since is None else since[0] == Kind.SESSION_STARTED:
-        return None
     ts_us, text = connection.execute("SELECT ts, data FROM event WHERE seq = ?", (started,)).fetchone()
     facts = decode(started, text)["facts"]
+    if not status.works_in(owner, facts) if since is None else since[0] == Kind.SESSION_STARTED:
+        return None
     return Owner(facts.get("pid", 0), facts.get("host", "an unknown host"), ts_us)

@@ -17,6 +17,7 @@ from journal.projections import PARK_OPERATION
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
 
     from journal.entries import SourceRecord
 
@@ -181,7 +182,7 @@ def derive_state(  # noqa: PLR0911 -- a decision table reads best as one
     """Return the state in one word; pure.
 
     Args:
-        alive: somebody holds the lock.
+        alive: the newest session's process holds the lock.
         session_open: the newest session has no end on record.
         completed: every key was found settled, and nothing was added since.
         draining: a drain or a cancel is on record in the newest session.
@@ -208,6 +209,19 @@ def derive_state(  # noqa: PLR0911 -- a decision table reads best as one
     if parked and not left and not pass_open:
         return MigrationState.COMPLETE_WITH_PARKED
     return MigrationState.STOPPED
+
+
+def works_in(owner: Owner | None, facts: Mapping[str, Any]) -> bool:
+    """Say whether the holder of the journal is the process of the session with these facts, as far as they tell.
+
+    Another process holds it while it starts after that one has died, or for a command of its own.
+    """
+    if owner is None:
+        return False
+    return not owner.pid or (facts.get("pid", owner.pid), facts.get("host", owner.host)) == (
+        owner.pid,
+        owner.host,
+    )
 
 
 def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> MigrationStatus:
@@ -239,8 +253,9 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
         )
         for key, record in queries.sources(connection).items()
     )
+    session = _session(connection, session_seq, ended_seq)
     state = derive_state(
-        alive=owner is not None,
+        alive=session is not None and works_in(owner, session.facts),
         session_open=session_seq is not None and ended_seq is None,
         completed=completed_seq is not None,
         draining=in_session(Kind.DRAIN_REQUESTED) or in_session(Kind.CANCELLED),
@@ -256,7 +271,7 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
         order=Order(order),
         state=state,
         owner=owner,
-        session=_session(connection, session_seq, ended_seq),
+        session=session,
         head_seq=head_seq,
         last_event_us=_note(connection, head_seq).ts_us,
         completed_us=None if completed_seq is None else _note(connection, completed_seq).ts_us,

@@ -148,4 +148,5 @@ def _name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"#{uid}"
+        # Quoted, since to a shell the rest of the line would be a comment.
+        return f"'#{uid}'"

@@ -26,7 +26,7 @@ config_option = click.option(
     "-c",
     "--config",
     "config_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     envvar="BACKFILL_CONFIG",
     show_envvar=True,
     metavar="FILE",
@@ -35,7 +35,7 @@ config_option = click.option(
 journal_option = click.option(
     "--journal",
     "journal_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     envvar="BACKFILL_JOURNAL",
     show_envvar=True,
     metavar="FILE",

@@ -176,7 +176,7 @@ def test_it_waits_for_the_journal_and_outlives_the_daemon(watch: Callable[..., W
     abandon(journal)
     watched.until(lambda text: text.startswith("layer-cache: killed"))
     with Journal.open(path, now_us=NOW_US, wait_seconds=0) as again:
-        again.start_session(now_us=NOW_US, facts={"pid": 2})
+        again.start_session(now_us=NOW_US, facts={"pid": os.getpid()})
         again.recover(now_us=NOW_US)
         watched.until(lambda text: text.startswith("layer-cache: running"))
     watched.type(b"q")

@@ -6,9 +6,12 @@ import json
 import os
 import pwd
 import signal
+from pathlib import Path
 
 import pytest
 
+from daemon.commands.asking import as_owner
+from daemon.commands.options import Whereabouts, config_option, journal_option
 from daemon.errors import ExitCode
 from journal.log import Journal
 from journal.reader import Reader
@@ -154,3 +157,20 @@ def test_the_settings_of_an_operator_outlive_the_session_until_they_are_given_ba
 
 def test_the_rows_are_as_many_as_the_tests_say(world: World) -> None:
     assert world.sql("select count(*) from rows").strip() == str(ROWS)
+
+
+def test_what_may_be_read_the_file_itself_says_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_args, **_options: False)
+    for option, path in ((config_option, "/etc/hostname"), (journal_option, "/etc/hostname")):
+        (parameter,) = option(lambda: None).__click_params__
+        assert parameter.type.convert(path, parameter, None) == Path(path)
+
+
+def test_a_user_without_a_name_is_quoted_for_the_shell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nameless = tmp_path / "control.sock"
+    nameless.touch()
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    hint = as_owner(Whereabouts(tmp_path / "journal.db", (), "-c blobs.toml"), "drain", nameless)
+    assert f"`sudo -u '#{os.getuid()}' backfillctl drain -c blobs.toml`" in hint

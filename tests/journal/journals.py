@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from journal.checkpoint import Order
@@ -55,7 +56,7 @@ def plan(
 def planned(path: Path, count: int = 10) -> tuple[Journal, int]:
     """A new journal with a session and one source of `count` keys."""
     journal = create(path)
-    journal.start_session(now_us=NOW_US, facts={"pid": 1})
+    journal.start_session(now_us=NOW_US, facts={"pid": os.getpid()})
     return journal, plan(journal, rows(count))
 
 

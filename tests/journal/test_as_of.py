@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import socket
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -56,7 +58,9 @@ class Life:
 
     def begin(self, _number: int = 0) -> None:
         if not self.journal.latest_note("session_started") or self.ended:
-            self.journal.start_session(now_us=self.now_us, facts={"pid": 7, "host": "db1"})
+            self.journal.start_session(
+                now_us=self.now_us, facts={"pid": os.getpid(), "host": socket.gethostname()}
+            )
             self.journal.recover(now_us=self.now_us)
 
     @property
@@ -161,7 +165,9 @@ class Life:
         self.look()
         self.now_us += SECOND_US
         self.journal = Journal.open(self.path, now_us=self.now_us, wait_seconds=0)
-        self.journal.start_session(now_us=self.now_us, facts={"pid": 8, "host": "db2"})
+        self.journal.start_session(
+            now_us=self.now_us, facts={"pid": os.getpid(), "host": socket.gethostname()}
+        )
         self.journal.recover(now_us=self.now_us)
 
     def complete(self, _number: int) -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from daemon.rendering_advice import reason
+from journal.as_of import status_as_of
 from journal.checkpoint import Position
 from journal.entries import AttemptFailed, PlannedRow, SourceCounts
 from journal.reader import Reader
@@ -71,7 +75,7 @@ def test_a_session_is_told_from_start_to_end(tmp_path: Path) -> None:
     found = read(path)
     assert (found.state, found.owner) == (MigrationState.STOPPED, None)
     assert found.session is not None
-    assert (found.session.number, found.session.facts) == (1, {"pid": 1})
+    assert (found.session.number, found.session.facts) == (1, {"pid": os.getpid()})
     assert (found.session.ended_us, found.session.reason, found.session.exit_code) == (
         NOW_US + 9,
         "drained",
@@ -92,9 +96,30 @@ def test_a_killed_session_has_no_end_and_the_next_one_forgets_its_drain_and_halt
     assert found.halt is not None
     assert found.halt.data == {"message": "bucket is gone"}
     with reopen(path) as journal:
-        journal.start_session(now_us=NOW_US, facts={"pid": 2})
+        journal.start_session(now_us=NOW_US, facts={"pid": os.getpid()})
         found = read(path)
         assert (found.state, found.halt) == (MigrationState.RUNNING, None)
+
+
+@pytest.mark.parametrize("dead", [{"pid": 1}, {"pid": os.getpid(), "host": "another"}])
+def test_a_session_stays_killed_while_another_process_holds_the_journal_and_has_begun_none(
+    tmp_path: Path, dead: dict[str, object]
+) -> None:
+    path = tmp_path / "journal.db"
+    journal = create(path)
+    journal.start_session(now_us=NOW_US, facts=dead)
+    abandon(journal)
+    with reopen(path) as journal:
+        found = read(path)
+        with Reader.open(path) as reader:
+            then = status_as_of(reader, NOW_US)
+        assert found.owner is not None
+        assert (found.state, then and then.state) == (MigrationState.KILLED, MigrationState.KILLED)
+        assert reason(found, NOW_US).endswith(
+            f"; {found.owner} holds the journal and has begun no session yet"
+        )
+        journal.start_session(now_us=NOW_US, facts={"pid": os.getpid(), "host": socket.gethostname()})
+        assert read(path).state is MigrationState.RUNNING
 
 
 def test_a_halted_session_says_why(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING
 
 from journal.checkpoint import Order
@@ -25,7 +27,8 @@ def eventful(path: Path) -> Journal:
         path, name="blobs", cutoff_us=NOW_US, order=Order.NEWEST_FIRST, now_us=NOW_US - 900 * SECOND_US
     )
     journal.start_session(
-        now_us=NOW_US - 600 * SECOND_US, facts={"pid": 1, "host": "db1", "version": "0.1.0"}
+        now_us=NOW_US - 600 * SECOND_US,
+        facts={"pid": os.getpid(), "host": socket.gethostname(), "version": "0.1.0"},
     )
     journal.sample({}, now_us=NOW_US - 599 * SECOND_US)
     for name, count in (("a", 12), ("b", 3)):
