@@ -15,6 +15,7 @@ from daemon.accounting import Accounting
 from daemon.activity import Activity
 from daemon.bucket import Bucket
 from daemon.causes import HOLDS
+from daemon.config import LimitsConfig
 from daemon.controls import Controls, Hold
 from daemon.drain import Drain
 from daemon.errors import BackfillError, ExitCode
@@ -81,6 +82,8 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self._rng = Random(f"simulation {self.world.seed}")
+        self._operator = Random(f"operator {self.world.seed}")
+        self.limits = LimitsConfig()
         self._crashes_left = self.world.weather.crashes
         self._drains_left = self.world.weather.drains
         self._full_left = self.world.weather.full_disks
@@ -233,6 +236,12 @@ class Simulation:
     async def _session(self, *, requeue: bool = False) -> ExitCode | None:
         """One process; returns its exit code, None if it died."""
         self._clock_offset_us = self._rng.choice([0, 0, -30, 30]) * SECOND_US
+        drawn = {
+            "limit": self._operator.choice([None, None, None, 1, 7, 40]),
+            "max_bytes": self._operator.choice([None, None, None, 1024, 3000]),
+        }
+        given = {name: value for name, value in drawn.items() if value is not None and self.stormy}
+        self.limits = LimitsConfig(**given)
         if self.stormy and self._crashes_left and self._rng.random() < 0.75:
             self._crashes_left -= 1
             kind = self._rng.choice(["before commit", "after commit", "step", "answer"])
@@ -305,7 +314,7 @@ class Simulation:
 
     async def _work(self, recorder: Recorder, runtime: Runtime) -> Ended:
         """What `daemon.session.in_session` does, but for the progress line, which reads in threads."""
-        config = self.world.config
+        config = self.world.config.model_copy(update={"limits": self.limits})
         bucket = Bucket(
             self.s3,
             Signer(REGION),
@@ -362,7 +371,7 @@ class Simulation:
             drain.cancel()
 
     async def _operate(self, recorder: Recorder, controls: Controls) -> None:
-        """Pause, resume, set tunables and throttle at random; once it is calm, only resume what was left paused."""
+        """Pause, resume, requeue, set tunables and throttle at random; once it is calm, only resume what was left paused."""
         while True:
             await trio.sleep(self._rng.choice([0.01, 0.3, 2.0, 20.0]) * self._rng.random())
             if controls.paused:
@@ -370,6 +379,9 @@ class Simulation:
                 controls.resume()
             if not self.stormy:
                 return
+            if self._operator.random() < 0.2:
+                requeued = await recorder.call(partial(_requeue, controls))
+                self.reached["requeued live"] += requeued
             action = self._rng.choice(["pause", "set", "hold", "rest", "rest"])
             self.reach(action)
             if action == "pause":
@@ -392,6 +404,11 @@ class Simulation:
 
     def _now_us(self) -> int:
         return START_US + round(trio.current_time() * 1e6) + self._clock_offset_us
+
+
+def _requeue(controls: Controls, journal: Journal, now_us: int) -> int:
+    # What is requeued once the session has decided how it ends, the next one drives.
+    return 0 if controls.over else journal.requeue(who="sim", now_us=now_us)
 
 
 def _set_concurrency(concurrency: int, journal: Journal, now_us: int) -> None:
