@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -17,7 +19,7 @@ from daemon.errors import RefusedError, UnreachableError
 from daemon.signing import Credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
     from daemon.runtime import RunSync
@@ -56,6 +58,15 @@ def botocore_chain() -> Chain | None:
     session: Any = botocore.session.Session()
     chain: Chain | None = session.get_credentials()
     return chain
+
+
+def missing_files(env: Mapping[str, str]) -> list[str]:
+    """Name each file that `env` names and that is not there: botocore passes over it in silence."""
+    return [
+        f"{name} names {env[name]}, which is not a file"
+        for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")
+        if env.get(name) and not Path(env[name]).expanduser().is_file()
+    ]
 
 
 class CredentialSource:
@@ -137,7 +148,10 @@ class CredentialSource:
         except _chain_errors() as error:
             _refuse(error)
         if chain is None:
-            raise RefusedError("find S3 credentials: expected some in botocore's chain, found none", _HINT)
+            lost = "".join(f"; {one}" for one in missing_files(os.environ))
+            raise RefusedError(
+                f"find S3 credentials: expected some in botocore's chain, found none{lost}", _HINT
+            )
         self._current = await self._ask(chain)
         self._chain = chain
         self._retry_at = trio.current_time()

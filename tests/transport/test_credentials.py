@@ -70,6 +70,15 @@ async def test_no_credentials_are_a_refusal_that_names_where_to_put_them(aws_hom
     assert "AWS_ACCESS_KEY_ID" in caught.value.hint
 
 
+async def test_a_missing_file_of_credentials_is_named(aws_home, monkeypatch) -> None:
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(aws_home / "absent-file"))
+
+    with pytest.raises(
+        RefusedError, match=r"AWS_SHARED_CREDENTIALS_FILE names .*absent-file, which is not a file"
+    ):
+        await CredentialSource().current()
+
+
 async def test_a_missing_profile_is_named(aws_home, monkeypatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "absent")
 
