@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import stat
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ MODE = 0o660
 """The group may connect: connecting takes the right to write."""
 BACKLOG = 16
 """Connections that wait to be accepted; more are refused by the kernel until some are."""
+ALONE_SECONDS = 2.0
+"""How long another daemon that starts beside us is waited for; it needs milliseconds."""
+_POLL_SECONDS = 0.02
 NOBODY_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENAMETOOLONG, errno.ELOOP})
 """How connecting fails where no daemon listens."""
 SERVICE_DIRECTORY = Path("/run/backfill")
@@ -126,10 +130,27 @@ def _address(path: Path) -> Iterator[str]:
 
 @contextmanager
 def _alone_in(directory: Path) -> Iterator[None]:
-    """Let no two daemons look for what is left in `directory` and replace it at the same moment."""
+    """Let no two daemons look for what is left in `directory` and replace it at the same moment.
+
+    Whoever may read the directory can lock it: that must not hold up a start for ever.
+
+    Raises:
+        BlockingIOError: somebody has had it locked for all of ALONE_SECONDS.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    deadline = time.monotonic() + ALONE_SECONDS
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise BlockingIOError(
+                        error.errno, f"another process has locked the directory {directory}"
+                    ) from error
+                time.sleep(_POLL_SECONDS)
+            else:
+                break
         yield
     finally:
         os.close(descriptor)

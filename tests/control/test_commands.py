@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pwd
@@ -12,7 +13,8 @@ import pytest
 
 from daemon.commands.asking import as_owner
 from daemon.commands.options import Whereabouts, config_option, journal_option
-from daemon.errors import ExitCode
+from daemon.errors import ConfigError, ExitCode
+from daemon.local_sockets import bound
 from journal.log import Journal
 from journal.reader import Reader
 from tests.control.conftest import ROWS
@@ -174,3 +176,18 @@ def test_a_user_without_a_name_is_quoted_for_the_shell(
     monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
     hint = as_owner(Whereabouts(tmp_path / "journal.db", (), "-c blobs.toml"), "drain", nameless)
     assert f"`sudo -u '#{os.getuid()}' backfillctl drain -c blobs.toml`" in hint
+
+
+def test_a_directory_that_somebody_keeps_locked_holds_up_no_start(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with (
+            pytest.raises(ConfigError, match="another process has locked the directory"),
+            bound(tmp_path / "control.sock"),
+        ):
+            pytest.fail("it was locked")
+    finally:
+        os.close(descriptor)
+    with bound(tmp_path / "control.sock"):
+        assert (tmp_path / "control.sock").is_socket()
