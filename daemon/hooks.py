@@ -44,10 +44,10 @@ class HookResult:
     """How a hook ended.
 
     Attributes:
-        exit_code: negative for a signal; None if it could not be started.
+        exit_code: negative for a signal; None if it could not be started, or not be ended.
         timed_out: it had to be ended.
         seconds: how long it took.
-        output: the beginning of what it said on stdout and stderr; why it could not be started.
+        output: the beginning of what it said on stdout and stderr; why it could not be started or ended.
     """
 
     exit_code: int | None
@@ -187,10 +187,17 @@ async def run_hook(command: Sequence[str], env: Mapping[str, str], *, within: fl
                 await ended.wait()
             nursery.cancel_scope.cancel()
     finally:
-        if process.returncode is None:
-            _signal(process, signal.SIGKILL)
-        with trio.CancelScope(shield=True):
-            await process.wait()
+        ours = process.returncode is not None or _signal(process, signal.SIGKILL)
+        if ours:
+            with trio.CancelScope(shield=True):
+                await process.wait()
+    if not ours:
+        return HookResult(
+            None,
+            timed_out=True,
+            seconds=trio.current_time() - begun,
+            output="it has become another user's, and goes on",
+        )
     return HookResult(
         process.returncode,
         timed_out=in_time.cancelled_caught,
@@ -200,21 +207,26 @@ async def run_hook(command: Sequence[str], env: Mapping[str, str], *, within: fl
 
 
 async def _terminate(process: trio.Process) -> None:
-    _signal(process, signal.SIGTERM)
+    if not _signal(process, signal.SIGTERM):
+        return
     with trio.move_on_after(TERMINATED_SECONDS):
         await process.wait()
     _signal(process, signal.SIGKILL)
 
 
-def _signal(process: trio.Process, number: signal.Signals) -> None:
-    """Send a signal to the hook's process group, as far as it still exists."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def _signal(process: trio.Process, number: signal.Signals) -> bool:
+    """Send a signal to the hook's process group, as far as it still exists; False where we may not (sudo)."""
+    try:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+    except PermissionError:
+        return False
+    return True
 
 
 def _tell(hook: str, program: str, result: HookResult) -> None:
     if result.exit_code is None:
-        how = f"could not be started: {result.output}"
+        how = f"could not be {'ended' if result.timed_out else 'started'}: {result.output}"
     elif result.timed_out:
         how = f"was ended after {result.seconds:.1f} s (hooks.timeout)"
     else:

@@ -236,3 +236,27 @@ def test_a_hook_that_is_no_list_of_words_is_refused(invoke: Invoke, write_config
     assert result.exit_code == ExitCode.USAGE
     assert "hooks.on_halt: found" in result.stderr
     assert "a program and its arguments" in result.stderr
+
+
+# What is given up on is not waited for: the interpreter remarks on that.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_hook_that_became_another_users_holds_up_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+
+    def forbidden(group: int, _number: int) -> None:
+        groups.append(group)
+        raise PermissionError
+
+    async def run() -> HookResult:
+        with trio.fail_after(30):
+            return await run_hook([str(script(tmp_path, "signal.pause()"))], dict(os.environ), within=0.1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "killpg", forbidden)
+        result = trio.run(run)
+    os.killpg(groups[0], signal.SIGKILL)
+    os.waitpid(groups[0], 0)
+    assert (result.exit_code, result.timed_out) == (None, True)
+    assert "another user" in result.output
