@@ -156,8 +156,8 @@ class Story:
         ) as daemon:
             yield daemon
 
-    def type(self, *arguments: str) -> None:
-        """Type a command as the operator does."""
+    def type(self, *arguments: str) -> str:
+        """Type a command as the operator does; return what it printed."""
         done = subprocess.run(
             [sys.executable, "-m", "daemon", *arguments, "-c", str(self.directory / "backfill.toml")],
             env=self.environment,
@@ -168,6 +168,7 @@ class Story:
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def until(self, daemon: Daemon, expression: str, what: str) -> None:
         """Wait until Prometheus has seen something of a daemon that runs."""
@@ -195,6 +196,10 @@ class Story:
             self.until_state(daemon, "running", session=1)
             self.type("pause")
             self.until_state(daemon, "paused", session=1)
+            eventually(
+                lambda: "operator" in self.type("events", "--kind", "throttle_began"),
+                "the pause is on record as a slow-down",
+            )
             self.type("resume")
             # Time is accounted for, and an ETA given, every 15 seconds.
             self.until(
