@@ -227,6 +227,9 @@ _SENTENCES: dict[str, Callable[[Any], str]] = {
     ),
     Kind.KEYS_RELEASED: lambda data: f"{ordinals(data['ordinals'])} given back undone",
     Kind.KEYS_REQUEUED: lambda data: f"{ordinals(data['ordinals'])} by {units.shown(data['who'])}",
+    Kind.OUTCOMES_REVOKED: lambda data: units.shown(
+        f"{ordinals(data['ordinals'])} for a {data['cause']} by {data['who']}: {data['message']}"
+    ),
     Kind.MIGRATION_COMPLETED: _completed,
     Kind.PAUSED: lambda data: f"by {units.shown(data['who'])}",
     Kind.RESUMED: lambda data: f"by {units.shown(data['who'])}",
@@ -245,7 +248,14 @@ _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.DRAIN_REQUESTED: facts_words,
     Kind.CANCELLED: facts_words,
     Kind.HALTED: facts_words,
+    Kind.ENDPOINT_PROBED: facts_words,
     Kind.VERIFICATION_STARTED: lambda data: f"tier {data['tier']}",
+    Kind.VERIFICATION_PROGRESSED: facts_words,
     Kind.VERIFICATION_FINISHED: _verified,
     Kind.FINDING_RECORDED: _findings,
+    Kind.UNDO_STARTED: facts_words,
+    Kind.OBJECTS_DELETED: facts_words,
+    Kind.UNDO_FINISHED: facts_words,
+    Kind.ROWS_RESTORED: facts_words,
+    Kind.ATTESTED: facts_words,
 }

@@ -40,7 +40,15 @@ _SESSIONLESS = (
     Kind.SERVER_ACCEPTED,
     Kind.VERIFICATION_STARTED,
     Kind.FINDING_RECORDED,
+    Kind.VERIFICATION_PROGRESSED,
     Kind.VERIFICATION_FINISHED,
+    Kind.ENDPOINT_PROBED,
+    Kind.OUTCOMES_REVOKED,
+    Kind.UNDO_STARTED,
+    Kind.OBJECTS_DELETED,
+    Kind.UNDO_FINISHED,
+    Kind.ROWS_RESTORED,
+    Kind.ATTESTED,
 )
 """Kinds that commands record while no session works too: no sign of its life."""
 

@@ -20,7 +20,7 @@ class ControlLog(EventLog):
     @property
     def paused(self) -> bool:
         """Whether an operator's pause is in force; a pause outlives its session."""
-        return self._newest(Kind.PAUSED) > self._newest(Kind.RESUMED)
+        return self.newest_seq(Kind.PAUSED) > self.newest_seq(Kind.RESUMED)
 
     @property
     def paused_by(self) -> tuple[str, int] | None:
@@ -125,7 +125,7 @@ class ControlLog(EventLog):
         )
         return None if row is None else dict(decode(*row))
 
-    def _newest(self, kind: Kind) -> int:
-        """Return the seq of the newest event of `kind` that concerns no single source; 0 if there is none."""
+    def newest_seq(self, kind: Kind) -> int:
+        """Return the seq of the newest event of this (rare) kind that concerns no single source; 0 if there is none."""
         row = self._row("SELECT seq FROM latest WHERE kind = ? AND source = 0", kind.value)
         return 0 if row is None else int(row[0])

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import accumulate, chain, repeat, takewhile
 from typing import TYPE_CHECKING, Any
 
-from journal import queries
+from journal import queries, revocations
 from journal.appending import EventLog
 from journal.entries import AttemptFailed, Claim, ClaimedKey, Parked, Recovery, Settled, SourceCounts
 from journal.errors import IllegalTransition
@@ -154,7 +154,8 @@ class CopyLog(EventLog):
             ).fetchall()
         self._waiting_alone = None
         self._claiming_session = self._session
-        return Claim(source, tuple(map(_AS_CLAIMED, rows)), alone)
+        revoked = revocations.once_revoked(self._connection, ordinals)
+        return Claim(source, tuple(map(_AS_CLAIMED, rows)), alone, revoked)
 
     def _claim_frontier(self, source: int, room: int, *, bytes_max: int | None, now_us: int) -> Claim | None:
         segment = self._connection.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -69,6 +70,15 @@ class Parked(NamedTuple):
     message: str
 
 
+class Revocation(StrEnum):
+    """Why an outcome no longer holds."""
+
+    REPAIR = "repair"
+    """Its object was found wrong: the key waits to be driven again."""
+    UNDO = "undo"
+    """Its object is deleted on an operator's order: the key is parked until it is requeued."""
+
+
 class ClaimedKey(NamedTuple):
     """A key to work on; `recoveries` tells how often a process died with it in flight."""
 
@@ -90,11 +100,14 @@ class Claim:
 
     Attributes:
         alone: the one key has been recovered too often; nothing else is in flight beside it.
+        replacing: ordinals whose earlier outcome was revoked: what is under their object key is not to be trusted,
+            even where it looks right.
     """
 
     source: int
     keys: tuple[ClaimedKey, ...]
     alone: bool
+    replacing: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class Kind(StrEnum):
     KEYS_RECOVERED = "keys_recovered"
     KEYS_RELEASED = "keys_released"
     KEYS_REQUEUED = "keys_requeued"
+    OUTCOMES_REVOKED = "outcomes_revoked"
     MIGRATION_COMPLETED = "migration_completed"
     PAUSED = "paused"
     RESUMED = "resumed"
@@ -57,9 +58,16 @@ class Kind(StrEnum):
     DRAIN_REQUESTED = "drain_requested"
     CANCELLED = "cancelled"
     HALTED = "halted"
+    ENDPOINT_PROBED = "endpoint_probed"
     VERIFICATION_STARTED = "verification_started"
+    VERIFICATION_PROGRESSED = "verification_progressed"
     VERIFICATION_FINISHED = "verification_finished"
     FINDING_RECORDED = "finding_recorded"
+    UNDO_STARTED = "undo_started"
+    OBJECTS_DELETED = "objects_deleted"
+    UNDO_FINISHED = "undo_finished"
+    ROWS_RESTORED = "rows_restored"
+    ATTESTED = "attested"
     HOOK_RAN = "hook_ran"
 
 
@@ -71,9 +79,16 @@ NOTES: frozenset[Kind] = frozenset(
         Kind.DRAIN_REQUESTED,
         Kind.CANCELLED,
         Kind.HALTED,
+        Kind.ENDPOINT_PROBED,
         Kind.VERIFICATION_STARTED,
+        Kind.VERIFICATION_PROGRESSED,
         Kind.VERIFICATION_FINISHED,
         Kind.FINDING_RECORDED,
+        Kind.UNDO_STARTED,
+        Kind.OBJECTS_DELETED,
+        Kind.UNDO_FINISHED,
+        Kind.ROWS_RESTORED,
+        Kind.ATTESTED,
         Kind.HOOK_RAN,
     }
 )

@@ -52,7 +52,12 @@ class KeyHistory:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedObject:
-    """An object that must be in the bucket; `etag` is None where it equals `md5`."""
+    """An object that must be in the bucket; `etag` is None where it equals `md5`.
+
+    Attributes:
+        outcome_seq: the event that says so.
+        version_id: on a versioned bucket.
+    """
 
     ordinal: int
     source: int
@@ -62,6 +67,8 @@ class ExpectedObject:
     md5: str
     etag: str | None
     outcome: Outcome
+    outcome_seq: int = 0
+    version_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +190,7 @@ def expected_objects(
 ) -> ObjectPage:
     """Return stored and present keys whose outcome event lies in (after_seq, head_seq], whole events at a time.
 
-    Left out are keys that were planned again and whose later plan is stored or present: the bucket holds that
+    Left out are keys whose outcome was revoked, and keys that were planned again and whose later plan is stored or present: the bucket holds that
     one's bytes.
     """
     objects: list[ExpectedObject] = []
@@ -196,8 +203,9 @@ def expected_objects(
             ordinal: (row_key, created_at)
             for ordinal, row_key, created_at, again in connection.execute(
                 "SELECT p.ordinal, p.row_key, p.created_at, EXISTS (SELECT 1 FROM plan n WHERE n.supersedes = p.ordinal)"
-                " FROM json_each(?) e CROSS JOIN plan p ON p.ordinal = e.value ->> 0",
-                (text,),
+                " FROM json_each(?) e CROSS JOIN plan p ON p.ordinal = e.value ->> 0"
+                " CROSS JOIN outcome o ON o.ordinal = p.ordinal AND o.seq = ?",
+                (text, seq),
             )
             if not (again and _replaced(connection, ordinal))
         }
@@ -211,6 +219,8 @@ def expected_objects(
                 md5=row[3],
                 etag=row[4] if len(row) > 4 else None,
                 outcome=OUTCOME_OF_CODE[row[1]],
+                outcome_seq=seq,
+                version_id=row[5] if len(row) > 5 else None,
             )
             for row in decode(seq, text)
             if row[1] in {"S", "R", "P"} and row[0] in places

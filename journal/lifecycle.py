@@ -41,12 +41,14 @@ class Trigger(StrEnum):
     RELEASE = "release"
     PARK = "park"
     REQUEUE = "requeue"
+    REDRIVE = "redrive"
+    UNDO = "undo"
 
 
 SETTLED: frozenset[KeyState] = frozenset(
     {KeyState.STORED, KeyState.PRESENT, KeyState.SKIPPED, KeyState.VANISHED}
 )
-"""States that a key never leaves."""
+"""States that need nothing more; a key leaves them only when its object is found wrong, or is deleted by an operator."""
 
 TRANSITIONS: dict[tuple[KeyState, Trigger | Outcome], KeyState] = {
     (KeyState.PLANNED, Trigger.CLAIM): KeyState.IN_FLIGHT,
@@ -59,6 +61,9 @@ TRANSITIONS: dict[tuple[KeyState, Trigger | Outcome], KeyState] = {
     (KeyState.IN_FLIGHT, Trigger.RECOVER): KeyState.PLANNED,
     (KeyState.IN_FLIGHT, Trigger.RELEASE): KeyState.PLANNED,
     (KeyState.PARKED, Trigger.REQUEUE): KeyState.PLANNED,
+    (KeyState.STORED, Trigger.REDRIVE): KeyState.PLANNED,
+    (KeyState.PRESENT, Trigger.REDRIVE): KeyState.PLANNED,
+    (KeyState.STORED, Trigger.UNDO): KeyState.PARKED,
 }
 
 OUTCOME_CODES: dict[Outcome, str] = {
@@ -72,6 +77,9 @@ OUTCOME_CODES: dict[Outcome, str] = {
 
 OUTCOME_OF_CODE: dict[str, Outcome] = {code: outcome for outcome, code in OUTCOME_CODES.items()}
 """The inverse of `OUTCOME_CODES`."""
+
+UNDONE = "undone"
+"""The failure under which a key is parked whose object was deleted on an operator's order."""
 
 RECOVERIES_MAX = 3
 """After so many recoveries without an outcome a key is driven alone; the next one parks it."""

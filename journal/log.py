@@ -42,6 +42,7 @@ from journal.filesystem import is_there, refuse_network_filesystem
 from journal.lock import WAIT_SECONDS, Lock
 from journal.plan_log import PlanLog
 from journal.projections import Projector
+from journal.revocation_log import RevocationLog
 from journal.staging import discard_stage
 
 __all__ = [
@@ -66,7 +67,7 @@ TAIL_EVENTS = 64
 """Events whose chain is checked at every opening; `journal check` checks all."""
 
 
-class Journal(PlanLog, CopyLog, ControlLog):
+class Journal(PlanLog, CopyLog, ControlLog, RevocationLog):
     """The record of one migration: every method that writes is one transaction, committed when it returns.
 
     Attributes:

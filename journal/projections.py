@@ -19,6 +19,7 @@ from journal.errors import JournalCorrupt
 from journal.events import NOTES, VERSION, Kind, StoredEvent, encode
 from journal.lifecycle import OUTCOME_OF_CODE, RECOVERIES_MAX, KeyState, Trigger, advance
 from journal.plan_projections import PLAN_FOLDS, update_one
+from journal.revocations import REVOCATION_FOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +33,9 @@ STATE_OF_STRAGGLER: dict[str, KeyState] = {
     "parked": KeyState.PARKED,
 }
 """What a row of table `straggler` says of its key."""
+
+_ROW_FOLDS = PLAN_FOLDS | CONTROL_FOLDS | REVOCATION_FOLDS
+"""Folds that move rows only, nothing that is in flight."""
 
 _UNINDEXED = {
     Kind.KEYS_CLAIMED,
@@ -135,7 +139,7 @@ class Projector:
         Raises:
             JournalCorrupt: the event contradicts those before it, or its kind or version is unknown.
         """
-        row_fold = PLAN_FOLDS.get(event.kind) or CONTROL_FOLDS.get(event.kind)
+        row_fold = _ROW_FOLDS.get(event.kind)
         fold = self._folds.get(event.kind)
         if (row_fold or fold) is None or event.version > VERSION:
             raise JournalCorrupt(
@@ -164,7 +168,11 @@ class Projector:
         self._connection.execute("UPDATE progress SET projected_seq = ?", (seq,))
 
     def _noted(self, event: StoredEvent, _text: str) -> None:
-        """Index a note under the keys that it names as "ordinal" or "ordinals"."""
+        """Index a note under the keys that it names as "ordinal" or "ordinals"; list finished verifications."""
+        if event.kind == Kind.VERIFICATION_FINISHED:
+            self._connection.execute(
+                "INSERT INTO verification (seq, tier) VALUES (?, ?)", (event.seq, event.data.get("tier", ""))
+            )
         concerned = {event.data["ordinal"]} if "ordinal" in event.data else set()
         concerned.update(event.data.get("ordinals", ()))
         if concerned:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x42464A4C
 """`PRAGMA application_id` of every journal ("BFJL"): tells a journal from any other SQLite file."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """`PRAGMA user_version` that this program writes: the number of migrations in `journal_migrations`."""
 
 LOG_TABLES = """
@@ -179,7 +179,14 @@ CREATE TABLE slow_down (
 ) STRICT, WITHOUT ROWID;
 """
 
-PROJECTION_TABLES = FIRST_PROJECTION_TABLES + CONTROL_PROJECTION_TABLES
+VERIFICATION_TABLE = """
+CREATE TABLE verification (
+    seq INTEGER PRIMARY KEY,
+    tier TEXT NOT NULL
+) STRICT;
+"""
+
+PROJECTION_TABLES = FIRST_PROJECTION_TABLES + CONTROL_PROJECTION_TABLES + VERIFICATION_TABLE
 
 CONTROL_PROJECTIONS_OF_OLDER_EVENTS = """
 INSERT INTO movement (source, ts) SELECT id, (
@@ -189,6 +196,12 @@ INSERT INTO retry (source, operation, failure, count)
     SELECT source, operation, failure, count FROM failure WHERE operation <> 'PARK';
 """
 """Brings the tables of schema 2 up to events that schema 1 recorded: the same rows that a rebuild would give."""
+
+VERIFICATIONS_OF_OLDER_EVENTS = """
+INSERT INTO verification (seq, tier)
+    SELECT seq, coalesce(data ->> 'tier', '') FROM event WHERE kind = 'verification_finished';
+"""
+"""Brings the table of schema 3 up to events that earlier schemas recorded."""
 
 FIRST_PROGRESS = "INSERT INTO progress (id, projected_seq, planned_hi, session) VALUES (1, 0, 0, 0)"
 """The one row of table `progress` before the first event is folded."""
@@ -210,6 +223,7 @@ PROJECTIONS: tuple[str, ...] = (
     "sample",
     "spent",
     "slow_down",
+    "verification",
 )
 """Every table that `rebuild` may empty."""
 
@@ -265,6 +279,10 @@ def journal_migrations() -> Migrations:
     @migrations(name="002_control_and_where_time_goes")
     def control(database: Database) -> None:
         run_script(database, CONTROL_PROJECTION_TABLES + CONTROL_PROJECTIONS_OF_OLDER_EVENTS)
+
+    @migrations(name="003_verifications_and_revocations")
+    def verifications(database: Database) -> None:
+        run_script(database, VERIFICATION_TABLE + VERIFICATIONS_OF_OLDER_EVENTS)
 
     return migrations
 

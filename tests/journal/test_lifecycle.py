@@ -34,8 +34,8 @@ def test_a_trigger_that_is_not_in_the_table_is_refused(state: KeyState, trigger:
         advance(state, trigger)
 
 
-def test_a_settled_key_has_no_way_out() -> None:
-    assert not [state for state, _ in TRANSITIONS if state in SETTLED]
+def test_a_settled_key_leaves_only_by_a_revocation() -> None:
+    assert {trigger for state, trigger in TRANSITIONS if state in SETTLED} == {Trigger.REDRIVE, Trigger.UNDO}
 
 
 def test_every_state_is_reached_from_planned() -> None:

@@ -45,6 +45,7 @@ def path(tmp_path: Path) -> Path:
     journal.end_throttle("query", detail="2 <= 3", milliseconds=10, now_us=NOW_US)
     journal.sample({"network": 3}, now_us=NOW_US)
     journal.note("halted", {}, now_us=NOW_US)
+    journal.note("verification_finished", {"tier": "list", "exit_code": 0}, now_us=NOW_US)
     journal.close()
     return tmp_path / "journal.db"
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from journal import schema
-from journal.entries import AttemptFailed, Parked, PlannedRow, Settled
+from journal.entries import AttemptFailed, Parked, PlannedRow, Revocation, Settled
 from journal.events import NOTES, Kind
 from journal.lifecycle import Outcome
 from tests.journal.journals import MD5, NOW_US, abandon, create, plan, reopen, rows, take
@@ -54,6 +54,22 @@ def make(path: Path) -> None:
     journal.reopen_source(first, who="op", reason="reconcile", now_us=NOW_US)
     for kind in sorted(NOTES):
         journal.note(kind, {"example": True}, source=first, ordinal=1, now_us=NOW_US)
+    started = journal.note(
+        Kind.VERIFICATION_STARTED, {"tier": "content", "sample": {"keys": 2, "of": 4}}, now_us=NOW_US
+    )
+    journal.note(
+        Kind.VERIFICATION_FINISHED,
+        {
+            "run": started,
+            "tier": "content",
+            "until_seq": started - 1,
+            "sources": [first],
+            "sample": {"keys": 2, "of": 4},
+            "checked": 2,
+            "exit_code": 0,
+        },
+        now_us=NOW_US,
+    )
     journal.pause(who="op", now_us=NOW_US)
     journal.resume(who="op", now_us=NOW_US)
     journal.set_tunables({"concurrency": 8}, {"concurrency": 8}, who="op", now_us=NOW_US)
@@ -67,6 +83,8 @@ def make(path: Path) -> None:
     with journal._transaction():
         journal._append(Kind.MIGRATION_COMPLETED, {"sources": {}}, now_us=NOW_US)
     plan(journal, rows(2, first=900), source=2)
+    journal.revoke([1, 3], Revocation.REPAIR, message="missing", who="op", now_us=NOW_US)
+    journal.revoke([2], Revocation.UNDO, message="deleted by op", who="op", now_us=NOW_US)
     journal.end_session(now_us=NOW_US, reason="drained", exit_code=143)
     journal.close()
 
