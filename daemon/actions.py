@@ -9,6 +9,7 @@ from daemon.errors import ConfigError
 from daemon.rendering_units import moment
 from daemon.retrying import FailureClass
 from daemon.tunables import NAMES, as_set, merged, parse
+from journal.lifecycle import UNDONE
 
 if TYPE_CHECKING:
     from daemon.control_protocol import Request
@@ -109,7 +110,7 @@ def _narrowing(request: Request) -> str:
 
 
 def _unknown_class(failure: str | None) -> list[str]:
-    known = [kind.value for kind in FailureClass]
+    known = [*(kind.value for kind in FailureClass), UNDONE]
     if failure is None or failure in known:
         return []
     return [f'--failure: found "{failure}"; expected one of {", ".join(known)}']

@@ -183,6 +183,8 @@ class Bucket:
                 for name, value in answer.headers.items()
                 if name.lower().startswith(_META)
             },
+            retained_until=answer.headers.get("x-amz-object-lock-retain-until-date"),
+            legal_hold=answer.headers.get("x-amz-object-lock-legal-hold", "").upper() == "ON",
         )
 
     async def get_digest(self, bucket: str, key: str, *, size_max: int) -> tuple[str, int]:
@@ -239,15 +241,31 @@ class Bucket:
             raise garbled(subject, str(exc), answer) from exc
         return page.objects, page.next_token
 
-    async def delete(self, bucket: str, key: str, *, version_id: str | None = None) -> None:
-        """Delete what is under `key`, or one version of it for good; nothing there is a success too."""
+    async def delete(
+        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
+    ) -> None:
+        """Delete what is under `key`, or one version of it for good; nothing there is a success too.
+
+        Args:
+            bucket: its name.
+            key: the object key, not encoded.
+            version_id: of the version.
+            if_match: only if what is there has this ETag (without quotes).
+
+        Raises:
+            PreconditionFailed: it has another; from SeaweedFS also where nothing is there.
+            Failure: anything else but success.
+        """
         subject = Subject("DELETE", bucket, key)
         query = canonical_query({"versionId": version_id}) if version_id is not None else ""
-        exchange = await self._send(subject, [], query=query)
+        fields = [] if if_match is None else [(b"if-match", f'"{if_match}"'.encode())]
+        exchange = await self._send(subject, fields, query=query)
         answer = await exchange.read()
+        if answer.status == 412:
+            raise PreconditionFailed(answer.request_id)
         if answer.status not in {200, 204}:
             failure = self._failed(exchange, answer)
-            if failure.code != "NoSuchKey":
+            if failure.code not in {"NoSuchKey", "NoSuchVersion"}:
                 raise failure
 
     async def probe(self, bucket: str, prefix: str) -> ProbeFinding:

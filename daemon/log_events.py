@@ -40,6 +40,8 @@ class LogEvent(Enum):
     KEY_PARKED = (logging.WARNING, "a key was given up until you requeue it, and why")
     LIST_FAILED = (logging.WARNING, "a page of a listing failed; tried again")
     BUCKET_LISTED = (logging.INFO, "how much of a bucket's listing has arrived")
+    UNDO_PROGRESS = (logging.INFO, "how many objects `undo` has deleted so far, or would delete")
+    OBJECT_LEFT = (logging.WARNING, "an object of this migration's journal that `undo` leaves, and why")
     SOURCE_UNPLANNED = (logging.WARNING, "`verify` leaves out a source that was never planned")
     METRICS_SERVED = (
         logging.INFO,

@@ -18,6 +18,8 @@ class ObjectFacts:
         version_id: on a versioned bucket.
         encryption: x-amz-server-side-encryption, as answered.
         metadata: x-amz-meta-* without that prefix, lower-case names, values as sent.
+        retained_until: until when object lock keeps it, as answered (ISO 8601); told to who may know it only.
+        legal_hold: object lock keeps it until somebody ends the hold.
     """
 
     size: int
@@ -25,6 +27,8 @@ class ObjectFacts:
     version_id: str | None = None
     encryption: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    retained_until: str | None = None
+    legal_hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def if_match(etag: str) -> Condition:
 
 
 class PreconditionFailed(Exception):  # noqa: N818 -- an answer (412), not an error
-    """The condition of a PUT did not hold: something else is under that key.
+    """The condition of a PUT or DELETE did not hold: something else is under that key.
 
     Attributes:
         request_id: of the 412, for the record.

@@ -43,7 +43,10 @@ from journal.checkpoint import Order
 from journal.errors import Difference, IdentityMismatch, JournalLocked
 from journal.events import Kind
 from journal.filesystem import is_there
+from journal.lock import WAIT_SECONDS
 from journal.log import Journal
+from journal.plan_log import differences_between
+from journal.status import MigrationStatus
 
 SOCKET = "the control socket"
 """Its name to operators."""
@@ -188,32 +191,47 @@ def _is_refusal(failure: BaseException) -> bool:
     return isinstance(failure, ConfigError | SourceUnfitError)
 
 
-def open_existing(config: Config, *, now_us: int) -> Journal:
-    """Open the journal of a migration whose database need not be asked.
+def open_existing(config: Config, *, now_us: int, wait_seconds: float = WAIT_SECONDS) -> Journal:
+    """Open the journal of a migration whose database need not be asked; wait so long for a dying owner.
 
     Raises:
         JournalError: missing, locked, corrupt, of another migration.
     """
-    journal = Journal.open(config.migration.journal, now_us=now_us)
+    journal = Journal.open(config.migration.journal, now_us=now_us, wait_seconds=wait_seconds)
     try:
+        sources = {name: record.identity for name, record in journal.sources.items()}
         _refuse_differences(
-            journal,
             config,
-            {
-                spec.name: identity(
-                    config,
-                    spec,
-                    str(journal.sources[spec.name].identity["database"]),
-                    cutoff_us=journal.cutoff_us,
-                )
-                for spec in config.sources
-                if spec.name in journal.sources
-            },
+            journal.name,
+            journal.order,
+            differences_between(sources, _as_configured(config, sources, journal.cutoff_us)),
         )
     except BaseException:
         journal.close()
         raise
     return journal
+
+
+def refuse_another_migration(config: Config, found: MigrationStatus) -> None:
+    """Refuse a journal that is only read, if it is not of the migration that `config` describes.
+
+    Raises:
+        IdentityMismatch: the differences.
+    """
+    sources = {source.name: source.identity for source in found.sources}
+    configured = _as_configured(config, sources, found.cutoff_us)
+    _refuse_differences(config, found.name, found.order, differences_between(sources, configured))
+
+
+def _as_configured(
+    config: Config, sources: Mapping[str, Mapping[str, Any]], cutoff_us: int | None
+) -> dict[str, Mapping[str, Any]]:
+    """Return the fingerprints of those sources that the journal has, in the database that it names."""
+    return {
+        spec.name: identity(config, spec, str(sources[spec.name]["database"]), cutoff_us=cutoff_us)
+        for spec in config.sources
+        if spec.name in sources
+    }
 
 
 def _created(config: Config, now_us: int) -> Journal:
@@ -234,7 +252,8 @@ def check_identity(
     Raises:
         IdentityMismatch: the differences.
     """
-    _refuse_differences(journal, config, identities(config, server, journal.cutoff_us))
+    fingerprints = identities(config, server, journal.cutoff_us)
+    _refuse_differences(config, journal.name, journal.order, journal.differences(fingerprints))
     before = journal.latest_note(Kind.SERVER_RECORDED)
     facts = _lasting(server)
     if before is None:
@@ -260,16 +279,11 @@ class AnotherServer(IdentityMismatch):
         self.hint = "after a failover to a copy of the same data, give --accept-source once; else correct postgres.dsn"
 
 
-def _refuse_differences(
-    journal: Journal, config: Config, fingerprints: Mapping[str, Mapping[str, Any]]
-) -> None:
-    differences = journal.differences(fingerprints)
-    if journal.name != config.migration.name:
-        differences.insert(0, Difference("migration", "name", journal.name, config.migration.name))
-    if journal.order.value != config.migration.order.value:
-        differences.append(
-            Difference("migration", "order", journal.order.value, config.migration.order.value)
-        )
+def _refuse_differences(config: Config, name: str, order: Order, differences: list[Difference]) -> None:
+    if name != config.migration.name:
+        differences.insert(0, Difference("migration", "name", name, config.migration.name))
+    if order.value != config.migration.order.value:
+        differences.append(Difference("migration", "order", order.value, config.migration.order.value))
     if differences:
         raise IdentityMismatch(differences)
 

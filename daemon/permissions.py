@@ -50,8 +50,11 @@ def _need_of_stats(config: Config) -> str:
     return f"needed by {' and '.join(keys)}; {late}" if keys else late
 
 
-def iam_policy(config: Config) -> dict[str, Any]:
-    """Return the policy that copying, comparing and verifying need, as the JSON document that IAM takes."""
+def iam_policy(config: Config, *, undo: bool = False) -> dict[str, Any]:
+    """Return the policy that copying, comparing and verifying need, as the JSON document that IAM takes.
+
+    With `undo` also what that needs: to delete under the prefixes, and to see beforehand what object lock keeps.
+    """
     partition = "aws-cn" if config.s3.region.startswith("cn-") else "aws"
     places = [(f"arn:{partition}:s3:::{source.bucket}", source.prefix) for source in config.sources]
     objects = ["s3:PutObject", "s3:GetObject"]
@@ -77,6 +80,18 @@ def iam_policy(config: Config) -> dict[str, Any]:
             "Resource": [f"{bucket}/{_literal(prefix)}{PROBE_KEY_NAME}" for bucket, prefix in places],
         },
     ]
+    if undo:
+        statements.append(
+            {
+                "Sid": "Undo",
+                "Effect": "Allow",
+                "Action": [
+                    *("s3:DeleteObject", "s3:DeleteObjectVersion"),
+                    *("s3:GetObjectRetention", "s3:GetObjectLegalHold"),
+                ],
+                "Resource": [f"{bucket}/{_literal(prefix)}*" for bucket, prefix in places],
+            }
+        )
     prefixes = list(dict.fromkeys(prefix for _, prefix in places))
     if "" not in prefixes:
         statements[1]["Condition"] = {
@@ -105,9 +120,9 @@ def iam_policy(config: Config) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-def iam_policy_json(config: Config) -> str:
+def iam_policy_json(config: Config, *, undo: bool = False) -> str:
     """Return the IAM policy as text: valid JSON with a line per statement member, so that it fits a screen."""
-    policy = iam_policy(config)
+    policy = iam_policy(config, undo=undo)
     statements = []
     for statement in policy["Statement"]:
         members = ",\n   ".join(

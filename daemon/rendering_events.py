@@ -194,6 +194,30 @@ def _verified(data: Mapping[str, Any]) -> str:
     )
 
 
+def _undo_started(data: Mapping[str, Any]) -> str:
+    scope = data["scope"]
+    words = [f"source {units.shown(name)}" for name in scope["sources"]]
+    words += [f"key {units.shown(key)}" for key in scope["row_keys"][:LISTED_MAX]]
+    if len(scope["row_keys"]) > LISTED_MAX:
+        words.append(f"{units.count(len(scope['row_keys']) - LISTED_MAX)} more keys")
+    if scope["before_us"] is not None:
+        words.append(f"stored before {units.moment(scope['before_us'])}")
+    return f"by {units.shown(data['who'])}: {', '.join(words) or 'every object'}"
+
+
+def _undo_finished(data: Mapping[str, Any]) -> str:
+    problem = f"; {units.shown(data['problem'])}" if data["problem"] else ""
+    return (
+        f"{units.plural(data['deleted'], 'object')} deleted, {units.size(data['bytes'])};"
+        f" {units.count(data['gone'])} gone already; left: {reasons(data['left'])}{problem}"
+    )
+
+
+def _deleted(data: Mapping[str, Any]) -> str:
+    named = data["ordinals"] if "ordinals" in data else [data["ordinal"]]
+    return f"{ordinals(named)}{' found gone already' if data['already_gone'] else ''}"
+
+
 def _chunk(data: Mapping[str, Any]) -> str:
     lo, rows = data["lo"], data["n"]
     return f"ordinals {lo} to {lo + rows - 1}, {units.plural(rows, 'row')}, {units.size(data['bytes'])}"
@@ -253,9 +277,9 @@ _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.VERIFICATION_PROGRESSED: facts_words,
     Kind.VERIFICATION_FINISHED: _verified,
     Kind.FINDING_RECORDED: _findings,
-    Kind.UNDO_STARTED: facts_words,
-    Kind.OBJECTS_DELETED: facts_words,
-    Kind.UNDO_FINISHED: facts_words,
+    Kind.UNDO_STARTED: _undo_started,
+    Kind.OBJECTS_DELETED: _deleted,
+    Kind.UNDO_FINISHED: _undo_finished,
     Kind.ROWS_RESTORED: facts_words,
     Kind.ATTESTED: facts_words,
 }

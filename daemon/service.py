@@ -62,7 +62,7 @@ async def run(config: Config, options: RunOptions, ending: Ending, load: Callabl
             notifier.status(LOOKING)
             hangups = Hangups(received, load)
             work = functools.partial(_run, config, options, runtime, monitor, heartbeat, ending, hangups)
-            return await _stoppable(
+            return await stoppable(
                 work,
                 ending,
                 grace_seconds=config.upload.drain_deadline,
@@ -144,7 +144,7 @@ async def plan(config: Config, options: PlanOptions, ending: Ending) -> ExitCode
         BackfillError, JournalError: as `run`.
     """
     work = functools.partial(_dry_run if options.dry_run else _plan, config, options, ending)
-    return await _stoppable(work, ending, grace_seconds=0)
+    return await stoppable(work, ending, grace_seconds=0)
 
 
 async def _plan(
@@ -222,7 +222,7 @@ async def verify(config: Config, ending: Ending, *, no_extra: bool) -> ExitCode:
         BackfillError, JournalError: what kept it from being verified.
     """
     work = functools.partial(_verify, config, ending, no_extra=no_extra)
-    return await _stoppable(work, ending, grace_seconds=0)
+    return await stoppable(work, ending, grace_seconds=0)
 
 
 async def _verify(
@@ -278,7 +278,7 @@ async def _verified(
     return result.exit_code
 
 
-async def _stoppable(
+async def stoppable(
     work: Callable[[Drain, Governed], Awaitable[ExitCode]],
     ending: Ending,
     *,

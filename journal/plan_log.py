@@ -56,20 +56,9 @@ class PlanLog(EventLog):
 
         A source that the configuration lacks is a difference; one that the journal lacks is new, hence none.
         """
-        found: list[Difference] = []
-        for name, record in self.sources.items():
-            configured = identities.get(name)
-            if configured is None:
-                found.append(Difference(name, "source", "present", "missing"))
-                continue
-            # Compared as JSON: a tuple in the configuration equals the list on record.
-            now = json.loads(encode(dict(configured)))
-            found += [
-                Difference(name, field, encode(record.identity.get(field)), encode(now.get(field)))
-                for field in sorted(record.identity.keys() | now.keys())
-                if record.identity.get(field) != now.get(field)
-            ]
-        return found
+        return differences_between(
+            {name: record.identity for name, record in self.sources.items()}, identities
+        )
 
     def accept_server(self, facts: Mapping[str, Any], *, now_us: int, who: str) -> None:
         """Record that the operator accepts another PostgreSQL server for this migration."""
@@ -326,3 +315,23 @@ class PlanLog(EventLog):
             raise IllegalTransition(
                 f"seal a chunk: {len(superseding) - good} rows supersede ordinals that are no plan of the same key"
             )
+
+
+def differences_between(
+    recorded: Mapping[str, Mapping[str, Any]], identities: Mapping[str, Mapping[str, Any]]
+) -> list[Difference]:
+    """Compare the fingerprints on record, by source name, with others, as `PlanLog.differences` does."""
+    found: list[Difference] = []
+    for name, identity in recorded.items():
+        configured = identities.get(name)
+        if configured is None:
+            found.append(Difference(name, "source", "present", "missing"))
+            continue
+        # Compared as JSON: a tuple in the configuration equals the list on record.
+        now = json.loads(encode(dict(configured)))
+        found += [
+            Difference(name, field, encode(identity.get(field)), encode(now.get(field)))
+            for field in sorted(identity.keys() | now.keys())
+            if identity.get(field) != now.get(field)
+        ]
+    return found

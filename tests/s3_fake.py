@@ -254,7 +254,7 @@ class FakeS3(httpx.AsyncBaseTransport):
                 case "LIST":
                     return self._list(bucket, arrived.parameters)
                 case "DELETE":
-                    return self._delete(bucket, key, arrived.parameters.get("versionId"))
+                    return self._delete(arrived.headers, bucket, key, arrived.parameters.get("versionId"))
                 case _:
                     return self._get(operation, bucket, key)
         except Refusal as refusal:
@@ -322,7 +322,17 @@ class FakeS3(httpx.AsyncBaseTransport):
         ]
         return self._respond(operation, 200, stored.body, described)
 
-    def _delete(self, bucket: str, key: str, version_id: str | None) -> httpx.Response:
+    def _delete(
+        self, headers: dict[str, str], bucket: str, key: str, version_id: str | None
+    ) -> httpx.Response:
+        if "if-match" in headers and self.conditions != "ignored":
+            if self.conditions == "refused":
+                raise Refusal(501, "NotImplemented")
+            there = self._current(bucket, key)
+            if there is None:
+                raise Refusal(404, "NoSuchKey")
+            if headers["if-match"] != f'"{there.etag}"':
+                raise Refusal(412, "PreconditionFailed")
         versions = self.buckets[bucket].get(key, [])
         if version_id is not None:
             versions = [stored for stored in versions if stored.version_id != version_id]

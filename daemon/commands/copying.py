@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from daemon.commands.options import config_option, load_config
+from daemon.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +36,10 @@ _cutoff = click.option(
 _caches = click.option(
     "--cache-types", metavar="LIST", help="Layer caches, separated by commas [layer_cache.caches]."
 )
-_log_format = click.option(
+log_format_option = click.option(
     "--log-format", type=click.Choice(["text", "json"]), help="How log lines are written [log.format]."
 )
-_redact_keys = click.option(
+redact_keys_option = click.option(
     "--redact-keys", is_flag=True, help="Show keys in the log only as hashes [log.redact_keys]."
 )
 
@@ -49,6 +50,7 @@ _redact_keys = click.option(
 @_caches
 @click.option("--grants", is_flag=True, help="Print only the smallest GRANTs for this configuration.")
 @click.option("--iam", is_flag=True, help="Print only the smallest IAM policy for this configuration.")
+@click.option("--undo", is_flag=True, help="With --iam: and what `undo` needs besides.")
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -59,11 +61,16 @@ def check(
     cache_types: str | None,
     grants: bool,
     iam: bool,
+    undo: bool,
 ) -> None:
     """Look at everything a migration needs, and change nothing but one probe object.
 
     Prints a line for each finding and exits with the code of the worst.
     """
+    if undo and not iam:
+        raise ConfigError(
+            ["check: found --undo without --iam"], "`check --iam --undo` prints the rights of undo"
+        )
     config = load_config(config_path, _scope(cutoff_timestamp, cache_types))
     if grants or iam:
         from daemon.permissions import grants_sql, iam_policy_json
@@ -71,7 +78,7 @@ def check(
         if grants:
             click.echo(grants_sql(config))
         if iam:
-            click.echo(iam_policy_json(config))
+            click.echo(iam_policy_json(config, undo=undo))
         return
     import trio
 
@@ -89,8 +96,8 @@ def check(
 @click.option("--reconcile", is_flag=True, help="Look once more at sources that are closed.")
 @_accept_source
 @_allow_seqscan
-@_log_format
-@_redact_keys
+@log_format_option
+@redact_keys_option
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -106,7 +113,7 @@ def plan(
     """Decide which rows will be copied, and record it, without copying."""
     from daemon.config import PlanOptions
 
-    overrides = _scope(cutoff_timestamp, cache_types) | _log(log_format, redact_keys=redact_keys)
+    overrides = _scope(cutoff_timestamp, cache_types) | log_overrides(log_format, redact_keys=redact_keys)
 
     def work(config: Config, ending: Ending) -> ExitCode:
         import trio
@@ -115,7 +122,7 @@ def plan(
 
         return trio.run(service.plan, config, PlanOptions(**flags), ending)
 
-    ctx.exit(_concluded(config_path, overrides, work))
+    ctx.exit(concluded_by(config_path, overrides, work))
 
 
 @click.command()
@@ -139,8 +146,8 @@ def plan(
 @click.option("--max-duration", metavar="TIME", help="Drain after this time [limits.max_duration].")
 @click.option("--max-bytes", metavar="SIZE", help="Claim no more bytes than this [limits.max_bytes].")
 @click.option("--limit", metavar="N", help="Claim no more keys than this [limits.limit].")
-@_log_format
-@_redact_keys
+@log_format_option
+@redact_keys_option
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -173,7 +180,7 @@ def run(
         "limits.max_duration": max_duration,
         "limits.max_bytes": max_bytes,
         "limits.limit": limit,
-        **_log(log_format, redact_keys=redact_keys),
+        **log_overrides(log_format, redact_keys=redact_keys),
     }
 
     def work(config: Config, ending: Ending) -> ExitCode:
@@ -184,7 +191,7 @@ def run(
         load = functools.partial(load_config, config_path, overrides)
         return trio.run(service.run, config, RunOptions(**flags), ending, load)
 
-    ctx.exit(_concluded(config_path, overrides, work))
+    ctx.exit(concluded_by(config_path, overrides, work))
 
 
 @click.command()
@@ -192,8 +199,8 @@ def run(
 @_cutoff
 @_caches
 @click.option("--no-extra", is_flag=True, help="Fail also on objects in the bucket that no row accounts for.")
-@_log_format
-@_redact_keys
+@log_format_option
+@redact_keys_option
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -207,7 +214,7 @@ def verify(
     redact_keys: bool,
 ) -> None:
     """List the bucket and compare it with the journal: every stored or present key, its size and MD5."""
-    overrides = _scope(cutoff_timestamp, cache_types) | _log(log_format, redact_keys=redact_keys)
+    overrides = _scope(cutoff_timestamp, cache_types) | log_overrides(log_format, redact_keys=redact_keys)
 
     def work(config: Config, ending: Ending) -> ExitCode:
         import trio
@@ -216,12 +223,13 @@ def verify(
 
         return trio.run(functools.partial(service.verify, config, ending, no_extra=no_extra))
 
-    ctx.exit(_concluded(config_path, overrides, work))
+    ctx.exit(concluded_by(config_path, overrides, work))
 
 
-def _concluded(
+def concluded_by(
     config_path: Path | None, overrides: dict[str, object], work: Callable[[Config, Ending], ExitCode]
 ) -> ExitCode:
+    """Do the work of a command in the frame that `daemon.ending.concluded` is; return the exit code."""
     from daemon.ending import concluded
 
     log_format = overrides.get("log.format") or os.environ.get("BACKFILL_LOG_FORMAT")
@@ -229,7 +237,7 @@ def _concluded(
     return concluded(load, work, log_format=str(log_format or "text"))
 
 
-def _log(log_format: str | None, *, redact_keys: bool) -> dict[str, object]:
+def log_overrides(log_format: str | None, *, redact_keys: bool) -> dict[str, object]:
     """Return what these two flags override; a flag that is not given leaves the choice to the file."""
     return {"log.format": log_format, "log.redact_keys": redact_keys or None}
 

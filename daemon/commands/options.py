@@ -140,3 +140,21 @@ def row_key(argument: str) -> str:
         raise ConfigError(
             [f"the row key {argument!r} is not UTF-8"], "write it as status and events show it"
         ) from exc
+
+
+def moment_option(option: str, text: str) -> int:
+    """Return the moment that an option names, in microseconds since 1970-01-01 UTC.
+
+    Raises:
+        ConfigError: it is neither a time with its zone nor a duration, which counts back from now.
+    """
+    from daemon.settings_values import duration_seconds, timestamp_us
+
+    for read in (timestamp_us, lambda value: now_us() - round(duration_seconds(value) * 1_000_000)):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    raise ConfigError(
+        [f'{option}: found "{text}"; expected a time with its zone, or a duration such as "2h"']
+    )

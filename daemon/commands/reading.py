@@ -13,6 +13,7 @@ from daemon.commands.options import (
     find_journal,
     find_migration,
     journal_option,
+    moment_option,
     now_us,
     row_key,
 )
@@ -72,7 +73,7 @@ def status(
         watch(lambda now: status_of_migration(where, now_us=now), interval_seconds=interval, as_json=as_json)
         return
     now = now_us()
-    moment = now if as_of is None else _moment("--as-of", as_of)
+    moment = now if as_of is None else moment_option("--as-of", as_of)
     if as_of is None:
         found, facts = live_status(where) if live else (status_of_migration(where, now_us=now), None)
     else:
@@ -143,7 +144,7 @@ def events(
 ) -> None:
     """Print the journal's events, oldest first, one a line."""
     path = find_journal(config_path, journal_path)
-    since_us = None if since is None else _moment("--since", since)
+    since_us = None if since is None else moment_option("--since", since)
     from daemon.rendering import event_json, event_line
     from journal.reader import Reader
 
@@ -169,20 +170,6 @@ def _refuse_unknown_kinds(kinds: tuple[str, ...]) -> None:
     unknown = [kind for kind in kinds if kind not in known]
     if unknown:
         raise ConfigError([f'--kind: found "{kind}"; expected one of {", ".join(known)}' for kind in unknown])
-
-
-def _moment(option: str, text: str) -> int:
-    """Return the moment that an option names, in microseconds since 1970-01-01 UTC."""
-    from daemon.settings_values import duration_seconds, timestamp_us
-
-    for read in (timestamp_us, lambda value: now_us() - round(duration_seconds(value) * 1_000_000)):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    raise ConfigError(
-        [f'{option}: found "{text}"; expected a time with its zone, or a duration such as "2h"']
-    )
 
 
 COMMANDS = (status, explain, events)

@@ -42,6 +42,7 @@ COMMANDS = [
     "set",
     "drain",
     "verify",
+    "undo",
     "journal",
     "demo",
 ]

@@ -4,9 +4,10 @@ import json
 from typing import TYPE_CHECKING
 
 from daemon.config import Config, load
+from daemon.errors import ExitCode
 from daemon.permissions import grants_sql, iam_policy, iam_policy_json
 
-from .conftest import SMALLEST, WriteConfig
+from .conftest import SMALLEST, Invoke, WriteConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,3 +81,18 @@ def test_a_password_needs_neither_region_nor_rights_of_iam(write_config: WriteCo
     config = config_of(write_config(SMALLEST))
     assert config.postgres.region is None
     assert "rds" not in grants_sql(config) + iam_policy_json(config)
+
+
+def test_only_undo_may_delete_what_was_copied(write_config: WriteConfig) -> None:
+    config = config_of(write_config(SMALLEST + 'prefix = "a/"\n'))
+    without, with_undo = iam_policy(config)["Statement"], iam_policy(config, undo=True)["Statement"]
+    (added,) = [statement for statement in with_undo if statement not in without]
+    assert "s3:DeleteObject" in added["Action"]
+    assert added["Resource"] == ["arn:aws:s3:::blobs/a/*"]
+    deleting = [one for one in without if "s3:DeleteObject" in one["Action"]]
+    assert [one["Resource"] for one in deleting] == [["arn:aws:s3:::blobs/a/.backfill-probe"]]
+
+
+def test_the_rights_of_undo_are_printed_with_those_of_iam_only(invoke: Invoke, smallest: Path) -> None:
+    assert '"Undo"' in invoke("check", "--iam", "--undo", "-c", smallest).stdout
+    assert invoke("check", "--undo", "-c", smallest).exit_code == ExitCode.USAGE

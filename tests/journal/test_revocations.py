@@ -137,3 +137,21 @@ def test_a_rebuild_gives_the_same_projections(journal: Journal, path: Path) -> N
     assert maintenance.check(path) == []
     with reopen(path) as again:
         assert again.counts() == counts
+
+
+@pytest.mark.parametrize("cause", Revocation)
+def test_an_earlier_plan_of_a_key_is_not_expected_again_once_the_later_one_is_revoked(
+    journal: Journal, path: Path, cause: Revocation
+) -> None:
+    with Reader.open(path) as reader:
+        (history,) = reader.explain("k00002")
+    journal.begin_pass(1, kind="sweep", now_us=NOW_US)
+    journal.seal_chunk(1, [("k00002", history.created_at, 7, history.ordinal)], now_us=NOW_US)
+    journal.seal_segment(1, excluded={}, unusable=0, unusable_example=None, now_us=NOW_US)
+    claim = journal.claim(1, limit=10, window=10, now_us=NOW_US)
+    assert claim is not None
+    (again,) = claim.keys
+    journal.record([Settled(again.ordinal, Outcome.STORED, 7, "e" * 32)], now_us=NOW_US)
+    revoke(journal, [again.ordinal], cause)
+    with Reader.open(path) as reader:
+        assert "k00002" not in {one.row_key for one in reader.objects().objects}

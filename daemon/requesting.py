@@ -1,0 +1,93 @@
+"""Repeat a request to S3 about one object for as long as that may help, for commands that work through many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from daemon.budget import Silence
+from daemon.halting import halted
+from daemon.retrying import Disposition, Failure, FailureClass, decide
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from random import Random
+
+T = TypeVar("T")
+
+REFRESH_SECONDS = 60.0
+"""Credentials are not fetched anew more often: a thousand locked objects are a thousand 403."""
+_DENIED = frozenset({FailureClass.FORBIDDEN, FailureClass.EXPIRED_CREDENTIALS})
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPolicy:
+    """How failed requests are retried: `upload.max_attempts`, `upload.give_up_after` (s), and the jitter."""
+
+    max_attempts: int
+    give_up_after: float
+    random: Random
+
+
+class Requests:
+    """The requests of one command; they share the silence of the endpoint and the credentials."""
+
+    def __init__(self, policy: RequestPolicy, *, refresh: Callable[[], Awaitable[None]]) -> None:
+        self._policy = policy
+        self._refresh = refresh
+        self._silence = Silence()
+        self._refreshed_at: float | None = None
+
+    async def answer(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Return what a request brings; a refusal concerns one object, unless it was one to list.
+
+        Raises:
+            Failure: this object can't be had.
+            MigrationHalted: none can.
+        """
+        answers = failures = 0
+        refreshed = False
+        while True:
+            try:
+                found = await request()
+            except Failure as failure:
+                failures += 1
+                answers += failure.counted
+                if failure.counted:
+                    self._silence.broken()
+                # HEAD has no body that could name an expired token.
+                denied = failure.kind in _DENIED or (
+                    failure.operation == "HEAD" and failure.http_status == 400
+                )
+                now = trio.current_time()
+                if denied and not refreshed and self._may_refresh(now):
+                    refreshed = True
+                    await self._refresh()
+                    continue
+                decision = decide(
+                    failure,
+                    answers=answers,
+                    failures=failures,
+                    max_attempts=self._policy.max_attempts,
+                    silent_seconds=0.0 if failure.counted else self._silence.unanswered(now),
+                    give_up_after=self._policy.give_up_after,
+                    jitter=self._policy.random.random(),
+                    refreshed=True,
+                )
+                one_object = failure.kind is FailureClass.FORBIDDEN and failure.operation != "LIST"
+                if one_object or decision.disposition is Disposition.PARK:
+                    raise
+                if decision.disposition is Disposition.HALT:
+                    raise halted(failure, decision.exit_code) from failure
+                await trio.sleep(decision.delay)
+            else:
+                self._silence.broken()
+                return found
+
+    def _may_refresh(self, now: float) -> bool:
+        if self._refreshed_at is not None and now - self._refreshed_at < REFRESH_SECONDS:
+            return False
+        self._refreshed_at = now
+        return True
