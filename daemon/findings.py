@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from daemon.errors import BackfillError, ExitCode
-from journal.errors import IdentityMismatch, JournalError, JournalFailed, JournalMissing
+from journal.errors import IdentityMismatch, JournalError, JournalFailed, JournalMissing, ManifestUnfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,7 +75,7 @@ def exit_code_of(error: BackfillError | JournalError) -> ExitCode:
         return error.exit_code
     if isinstance(error, JournalFailed):
         return ExitCode.FAILED
-    if isinstance(error, IdentityMismatch | JournalMissing):
+    if isinstance(error, IdentityMismatch | JournalMissing | ManifestUnfit):
         return ExitCode.USAGE
     return ExitCode.JOURNAL
 

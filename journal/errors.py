@@ -52,6 +52,10 @@ class JournalCorrupt(JournalError):  # noqa: N818
     """The file contradicts itself: chain, hash of a plan chunk, guards, or SQLite's own structure."""
 
 
+class ManifestUnfit(JournalError):  # noqa: N818
+    """What was named as the manifest of an earlier report is none."""
+
+
 class JournalNewer(JournalError):  # noqa: N818
     """The journal's schema is newer than this program."""
 

@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from journal import checking
+from journal import anchors, checking
 from journal.connection import backup_into
 from journal.errors import JournalError
 from journal.log import Journal
@@ -24,18 +24,27 @@ ROWS_PER_PAGE = 10_000
 """Planned rows read in one transaction of an export."""
 
 
-def check(path: Path) -> list[str]:
+def check(path: Path, manifest: Path | None = None) -> list[str]:
     """Check everything that can be checked without the source and the bucket; return the problems found.
 
     That is: SQLite's own structure (while no daemon runs), the guards, the gapless chain over all events, every
     plan chunk against its hash, and the projections against a second fold of all events into temporary tables
     beside the journal. Each transaction is short: a daemon may go on meanwhile.
 
+    Args:
+        path: the journal.
+        manifest: of an earlier report: whether the newest event it tells of is still there, as it was. Nothing
+            else finds a tail that was cut, or an older copy.
+
     Raises:
+        ManifestUnfit: `manifest` is none.
         JournalMissing, JournalNewer, JournalOutdated, JournalCorrupt: it can't even be opened.
     """
+    anchor = None if manifest is None else anchors.read_anchor(manifest)
     with Reader.open(path) as reader:
-        return checking.problems(reader)
+        found = checking.problems(reader)
+        contradiction = None if anchor is None else anchors.anchor_problem(reader, anchor)
+    return found if contradiction is None else [*found, contradiction]
 
 
 def rebuild(path: Path) -> int:

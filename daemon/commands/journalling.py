@@ -23,27 +23,43 @@ def journal_group() -> None:
 @journal_group.command("check")
 @config_option
 @journal_option
+@click.option(
+    "--manifest",
+    "manifest_path",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="FILE",
+    help="The manifest.json of an earlier report: its newest event must still be in the log.",
+)
 @click.pass_context
-def journal_check(ctx: click.Context, config_path: Path | None, journal_path: Path | None) -> None:
-    """Verify every event, every plan chunk, and that the projections follow from them."""
+def journal_check(
+    ctx: click.Context, config_path: Path | None, journal_path: Path | None, manifest_path: Path | None
+) -> None:
+    """Verify every event, every plan chunk, and that the projections follow from them.
+
+    A log whose tail was cut, or an older copy, is sound in itself: only the manifest of a report tells.
+    """
     path = find_journal(config_path, journal_path)
-    from journal import checking, maintenance
+    from journal import anchors, checking, maintenance
     from journal.errors import RESTORE_BACKUP
 
-    problems = maintenance.check(path)
+    problems = maintenance.check(path, manifest_path)
     for problem in problems[:PROBLEMS_SHOWN_MAX]:
         click.echo(f"error: {problem}", err=True)
     if len(problems) > PROBLEMS_SHOWN_MAX:
         click.echo(f"error: and {len(problems) - PROBLEMS_SHOWN_MAX} more", err=True)
     if problems:
-        hint = (
-            f"keep a copy of {path}; `backfillctl journal rebuild` derives projections anew"
-            if checking.mended_by_rebuild(problems)
-            else f"keep {path} for inquiry; no rebuild mends this: {RESTORE_BACKUP}"
-        )
+        if checking.mended_by_rebuild(problems):
+            hint = f"keep a copy of {path}; `backfillctl journal rebuild` derives projections anew"
+        elif all(problem.startswith(anchors.ANCHOR_PROBLEM) for problem in problems):
+            hint = (
+                f"keep {path} for inquiry, run nothing on it, and look for the journal, or a backup of it, that"
+                " holds the manifest's event; sound in itself, it proves nothing of what came after its own end"
+            )
+        else:
+            hint = f"keep {path} for inquiry; no rebuild mends this: {RESTORE_BACKUP}"
         click.echo(f"hint: {hint}", err=True)
         ctx.exit(ExitCode.JOURNAL)
-    click.echo(f"{path}: sound")
+    click.echo(f"{path}: sound{'' if manifest_path is None else ', and it goes on from the manifest'}")
 
 
 @journal_group.command("rebuild")

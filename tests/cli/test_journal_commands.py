@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import ExitCode
+from journal.anchors import newest_anchor
 from journal.checkpoint import Order
 from journal.entries import Parked, PlannedRow, Settled
 from journal.lifecycle import Outcome
@@ -366,3 +367,24 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(path: Path) -> None:
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (ExitCode.FAILED, "")
+
+
+def test_check_against_a_manifest_tells_a_journal_whose_end_is_gone(
+    invoke: Invoke, path: Path, tmp_path: Path
+) -> None:
+    with Reader.open(path) as reader:
+        anchor = reader.read(newest_anchor)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"journal": anchor.document()}))
+    there = invoke("journal", "check", "--journal", path, "--manifest", manifest)
+    assert (there.exit_code, there.output) == (0, f"{path}: sound, and it goes on from the manifest\n")
+    manifest.write_text(json.dumps({"journal": anchor.document() | {"head_seq": anchor.head_seq + 2}}))
+    gone = invoke("journal", "check", "--journal", path, "--manifest", manifest)
+    assert gone.exit_code == ExitCode.JOURNAL
+    assert "its tail was cut, or it is an older copy" in gone.stderr
+    assert "run nothing on it" in gone.stderr
+
+
+def test_what_is_no_manifest_is_a_wrong_argument(invoke: Invoke, path: Path) -> None:
+    result = invoke("journal", "check", "--journal", path, "--manifest", path)
+    assert (result.exit_code, result.stdout) == (ExitCode.USAGE, "")

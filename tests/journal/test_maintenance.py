@@ -86,6 +86,7 @@ def test_a_sound_journal_has_no_problem_closed_open_or_killed(path: Path) -> Non
         ),
         ("UPDATE event SET data = replace(data, 'source-1', 'source-x') WHERE seq = 3", "chain: event 3"),
         ("DELETE FROM event WHERE seq = 8", "chain: event 9 does not continue the chain of event 7"),
+        ("DELETE FROM event WHERE seq >= 20", "the log at event 19"),
         ("UPDATE plan SET row_key = 'k00041x' WHERE ordinal = 42", "chunk of ordinals 1 to 60"),
         ("UPDATE plan SET created_at = NULL WHERE ordinal = 1", "chunk of ordinals 1 to 60"),
         ("DELETE FROM plan WHERE ordinal = 63", "chunk of ordinals 61 to 65"),
