@@ -112,6 +112,7 @@ class Pipeline:
             settle=self._settle,
         )
         self._quota = Quota() if quota is None else quota
+        self._replacing: set[int] = set()
         self.parked = parked_before
 
     async def run(self) -> None:
@@ -163,6 +164,7 @@ class Pipeline:
                     self._quota.too_large()
                 elif claim is not None:
                     self._quota.claimed(claim.keys)
+                    self._replacing |= claim.replacing
                     for keys in split(
                         claim.keys,
                         bytes_max=self._pacer.fetch_size(
@@ -262,7 +264,11 @@ class Pipeline:
                 try:
                     key = object_key(upload.source.layout, upload.key.row_key)
                     settled = await self._uploader.copy(
-                        upload.key.ordinal, upload.source.destination, key, upload.row
+                        upload.key.ordinal,
+                        upload.source.destination,
+                        key,
+                        upload.row,
+                        replacing=upload.key.ordinal in self._replacing,
                     )
                 finally:
                     self._slots.give_back()
@@ -271,6 +277,7 @@ class Pipeline:
 
     async def _settle(self, source: CopySource, key: ClaimedKey, settled: Settled | Parked) -> None:
         await self._recorder.record(settled)
+        self._replacing.discard(key.ordinal)
         if isinstance(settled, Settled):
             return
         self.parked += 1

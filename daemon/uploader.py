@@ -156,9 +156,12 @@ class Uploader:
         self._silence = Silence()
 
     async def copy(
-        self, ordinal: int, destination: Destination, key: str, row: FetchedRow
+        self, ordinal: int, destination: Destination, key: str, row: FetchedRow, *, replacing: bool = False
     ) -> Settled | Parked:
         """Copy `row` to `key`, retrying as the policy says; every failed attempt is recorded.
+
+        With `replacing`, what was recorded of this key before was taken back, so no word of HEAD is believed: an
+        object of ours is overwritten, and a foreign one is read and compared even where the policy is to skip.
 
         Raises:
             MigrationHalted: nothing more can succeed, for this key or any other.
@@ -182,6 +185,7 @@ class Uploader:
                 migration_id=self._policy.migration_id,
                 content_type=destination.content_type,
             ),
+            replacing=replacing,
         )
         answers = failures = 0
         refreshed = False
@@ -269,10 +273,10 @@ class Uploader:
                 FailureClass.CONFLICT, "HEAD", "412 on PUT, then 404 on HEAD: it went away meanwhile"
             )
         if there.metadata.get("backfill-migration") == quote(self._policy.migration_id, safe="/ "):
-            if self._holds(copied, there):
+            if not copied.replacing and self._holds(copied, there):
                 return _settled(copied, Outcome.RECOVERED, there.etag, there.version_id)
             return await self._overwrite(copied, there)
-        if self._policy.existing == "skip":
+        if self._policy.existing == "skip" and not copied.replacing:
             return Settled(copied.ordinal, Outcome.SKIPPED, there.size, "", there.etag, there.version_id)
         if self._policy.existing == "overwrite":
             return await self._overwrite(copied, there)
@@ -298,7 +302,7 @@ class Uploader:
         md5_hex = copied.md5.hex()
         if there.size != len(copied.value):
             return _conflict(copied, f"{there.size} bytes, the row has {len(copied.value)}")
-        if self._is_md5(there.etag, there.encryption):
+        if self._is_md5(there.etag, there.encryption) and not copied.replacing:
             found = there.etag
         else:
             found, _ = await self._target.get_digest(
@@ -328,6 +332,7 @@ class _Copy:
     value: bytes
     md5: bytes
     headers: Mapping[str, str]
+    replacing: bool
 
 
 def _settled(copied: _Copy, outcome: Outcome, etag: str, version_id: str | None) -> Settled:
