@@ -56,6 +56,8 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class _Lap:
+    """What was done between two samples; outcomes taken back meanwhile (a repair, an undo) are no negative work."""
+
     end_us: int
     seconds: float
     copying_seconds: float
@@ -109,9 +111,9 @@ def _laps(status: MigrationStatus, source: SourceStatus, now_us: int) -> list[_L
             end_us=after.ts_us,
             seconds=spent,
             copying_seconds=_copying(after.spent_ms),
-            rows=after.settled - before.settled,
-            settled_bytes=after.settled_bytes - before.settled_bytes,
-            stored_bytes=after.stored_bytes - before.stored_bytes,
+            rows=max(0, after.settled - before.settled),
+            settled_bytes=max(0, after.settled_bytes - before.settled_bytes),
+            stored_bytes=max(0, after.stored_bytes - before.stored_bytes),
         )
         for before, after in pairwise(samples)
         for spent in (sum(after.spent_ms.values()) / 1000,)
@@ -136,9 +138,9 @@ def _since(newest: Sample, status: MigrationStatus, source: SourceStatus, now_us
             end_us=now_us,
             seconds=seconds,
             copying_seconds=0.0 if still else seconds,
-            rows=counts.settled - newest.settled,
-            settled_bytes=counts.settled_bytes - newest.settled_bytes,
-            stored_bytes=counts.stored_bytes - newest.stored_bytes,
+            rows=max(0, counts.settled - newest.settled),
+            settled_bytes=max(0, counts.settled_bytes - newest.settled_bytes),
+            stored_bytes=max(0, counts.stored_bytes - newest.stored_bytes),
         )
     ]
 
@@ -187,8 +189,7 @@ def _rates(laps: Sequence[_Lap], now_us: int, window_seconds: float) -> tuple[fl
         size += lap.stored_bytes
     if seconds < SPAN_MIN_SECONDS:
         return None, None
-    # A re-planned key takes its row out of the settled ones: that is no negative speed.
-    return max(0, rows) / seconds, max(0, size) / seconds
+    return rows / seconds, size / seconds
 
 
 def _eta(laps: Sequence[_Lap], whole: _Lap, amounts: Amounts) -> float | None:
@@ -201,7 +202,7 @@ def _eta(laps: Sequence[_Lap], whole: _Lap, amounts: Amounts) -> float | None:
         size = sum(lap.settled_bytes for lap in evidence)
         enough = rows >= max(1, amounts.planned_rows * ETA_AFTER_FRACTION)
         if seconds >= ETA_AFTER_SECONDS or (enough and seconds >= SPAN_MIN_SECONDS):
-            return eta(amounts, (max(0, rows) / seconds, max(0, size) / seconds))
+            return eta(amounts, (rows / seconds, size / seconds))
     return eta(amounts, None)
 
 
@@ -211,4 +212,6 @@ def _whole(status: MigrationStatus, source: SourceStatus) -> _Lap:
     rows, settled_bytes = (0, 0) if before is None else (before.settled, before.settled_bytes)
     seconds = _copying(status.spent_ms)
     counts = source.counts
-    return _Lap(0, seconds, seconds, counts.settled - rows, counts.settled_bytes - settled_bytes, 0)
+    return _Lap(
+        0, seconds, seconds, max(0, counts.settled - rows), max(0, counts.settled_bytes - settled_bytes), 0
+    )

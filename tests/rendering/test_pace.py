@@ -136,6 +136,14 @@ def test_no_eta_while_the_plan_grows():
     assert (total(growing).eta_seconds, total(growing).rows_1m) == (None, 40)
 
 
+def test_outcomes_taken_back_between_two_sessions_do_not_slow_down_either():
+    course = Course().session().work(600, 40).pass_time(3)
+    course.settled["cas"] -= 20_000
+    found = course.session().work(45, 40).status()
+    assert total(found).rows_15m == pytest.approx(40)
+    assert total(found).eta_seconds == pytest.approx((100_000 - 5_800) / 40)
+
+
 def test_a_key_that_is_planned_again_is_no_negative_speed():
     course = Course().session().work(300, 0)
     course.settled["cas"] = -5
