@@ -1,12 +1,15 @@
-"""Compare what the journal says is in the bucket with what a listing shows; pure."""
+"""Compare what the journal says is in the bucket with what is found there; pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from daemon.errors import ExitCode
+from daemon.sampling import mismatch_bound
+from journal.verification_runs import SampledKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,27 +20,63 @@ EXAMPLES_MAX = 20
 """Findings of one kind named on the screen; the journal has all of them."""
 
 
+class TierName(StrEnum):
+    """The tiers, each proving more than the one before; the string is the one in events."""
+
+    RECEIPTS = "receipts"
+    LIST = "list"
+    HEAD = "head"
+    SOURCE = "source"
+    CONTENT = "content"
+
+
 class Means(StrEnum):
-    """What an object was told to be the right one by."""
+    """What a key was told to be right by."""
 
     MD5 = "md5"
+    SHA256 = "sha256"
     SIZE = "size"
+    RECEIPT = "receipt"
 
 
 class FindingKind(StrEnum):
-    """What can be wrong with a bucket."""
+    """What a verification can find."""
 
     MISSING = "missing"
+    """No object where the journal says one is."""
     DIFFERING = "differing"
+    """An object of another size or digest than the journal's."""
+    FOREIGN = "foreign"
+    """An object that this migration did not write, where the journal says that it did."""
     EXTRA = "extra"
+    """An object that no row accounts for."""
+    UNREADABLE = "unreadable"
+    """An object that can't be read now: in an archive class, or refused; neither right nor damaged."""
+    ROW_CHANGED = "row_changed"
+    """The row's bytes are no longer those that were copied; the object is what the journal says."""
+    ROW_DELETED = "row_deleted"
+    """The row is gone; the object is what the journal says."""
+    UNPLANNED = "unplanned"
+    """A row in scope that the journal does not know."""
+    RECEIPT = "receipt"
+    """The journal contradicts itself."""
+
+
+DAMAGE = frozenset({FindingKind.MISSING, FindingKind.DIFFERING, FindingKind.FOREIGN, FindingKind.RECEIPT})
+"""What is wrong with a copy, or with its record."""
+FAILING = DAMAGE | {FindingKind.ROW_CHANGED, FindingKind.UNPLANNED}
+"""What is a mismatch: damage, and rows whose present bytes have no copy. An extra object is one if asked for."""
+REPAIRABLE = frozenset({FindingKind.MISSING, FindingKind.DIFFERING, FindingKind.FOREIGN})
+"""What driving the key again may mend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One object that is not as it should be.
+    """One thing that is not as it should be.
 
     Attributes:
-        ordinal, row_key: None for an extra object.
+        object_key: empty where it concerns no object.
+        ordinal, row_key: None where it concerns no planned key.
         detail: expected and found; empty for a missing object.
     """
 
@@ -51,38 +90,64 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """What a verification by listing found.
+    """What one run found: one tier, over all keys or a sample.
 
     Attributes:
-        checked: stored and present keys compared with the listing, missing ones included.
-        by_md5: found right by size and MD5.
-        by_size: found right by size, and by an ETag that is no MD5 where one was recorded.
-        missing, differing: objects, as named in `examples`.
-        extra: objects that no planned row accounts for.
+        run: its id in the journal.
+        sample: None where it looked at every key.
+        checked: stored and present keys that it looked at, wrong ones included.
+        right: how many of them were right, by means.
+        found: the others and whatever else was found, by kind.
         unsettled: planned keys that were not checked, because their copy is not settled.
         skipped: keys that were not checked, because `existing = skip` left what was there uncompared.
         extra_fails: an extra object counts as a mismatch (`--no-extra`).
         examples: the first EXAMPLES_MAX findings of each kind.
-        seconds: how long it took.
+        seconds: how long it took, since it was begun or taken up again.
     """
 
-    checked: int
-    by_md5: int
-    by_size: int
-    missing: int
-    differing: int
-    extra: int
-    unsettled: int
-    skipped: int
-    extra_fails: bool
-    examples: tuple[Finding, ...]
-    seconds: float
+    tier: str
+    run: int = 0
+    sample: SampledKeys | None = None
+    checked: int = 0
+    right: Mapping[Means, int] = field(default_factory=dict)
+    found: Mapping[FindingKind, int] = field(default_factory=dict)
+    unsettled: int = 0
+    skipped: int = 0
+    extra_fails: bool = False
+    examples: tuple[Finding, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def by_size(self) -> int:
+        """How many keys were right by size, and by an ETag that is no MD5 where one was recorded."""
+        return self.right.get(Means.SIZE, 0)
+
+    @property
+    def by_digest(self) -> int:
+        """How many keys were right by size and digest."""
+        return sum(self.right.values()) - self.by_size
+
+    def number(self, kind: FindingKind) -> int:
+        """Return how many findings of this kind there were."""
+        return self.found.get(kind, 0)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a copy or its record is wrong."""
+        return any(self.number(kind) for kind in DAMAGE)
 
     @property
     def exit_code(self) -> ExitCode:
-        """MISMATCH if anything is missing or differing, or extra where that counts; else DONE."""
-        wrong = self.missing or self.differing or (self.extra_fails and self.extra)
-        return ExitCode.MISMATCH if wrong else ExitCode.DONE
+        """MISMATCH if anything failing was found, or something extra where that counts; else DONE."""
+        failing = FAILING | {FindingKind.EXTRA} if self.extra_fails else FAILING
+        return ExitCode.MISMATCH if any(self.number(kind) for kind in failing) else ExitCode.DONE
+
+    @property
+    def bound(self) -> float | None:
+        """Below which share wrong keys lie, at `sampling.CONFIDENCE`; None for no sample, or one with a mismatch."""
+        if self.sample is None or self.exit_code:
+            return None
+        return mismatch_bound(self.checked - self.number(FindingKind.UNREADABLE), self.sample.of)
 
 
 def compare(found: ListedObject, *, size: int, md5: str, etag: str | None) -> tuple[Means, str]:
@@ -109,8 +174,15 @@ def compare(found: ListedObject, *, size: int, md5: str, etag: str | None) -> tu
 
 
 def redacted(result: VerificationResult, show: Callable[[str], str]) -> VerificationResult:
-    """Return `result` with the object keys of its examples as `show` shows them."""
+    """Return `result` with the keys of its examples as `show` shows them."""
     return replace(
         result,
-        examples=tuple(replace(finding, object_key=show(finding.object_key)) for finding in result.examples),
+        examples=tuple(
+            replace(
+                finding,
+                object_key=show(finding.object_key) if finding.object_key else "",
+                row_key=None if finding.row_key is None else show(finding.row_key),
+            )
+            for finding in result.examples
+        ),
     )

@@ -38,7 +38,13 @@ class LogEvent(Enum):
     THROTTLE_ENDED = (logging.INFO, "it does no more")
     FETCH_FAILED = (logging.WARNING, "reading rows by key failed; tried again, or in smaller batches")
     KEY_PARKED = (logging.WARNING, "a key was given up until you requeue it, and why")
-    LIST_FAILED = (logging.WARNING, "a page of a listing failed; tried again")
+    REQUEST_FAILED = (
+        logging.WARNING,
+        "a request that looks at an object, lists or deletes failed; tried again",
+    )
+    VERIFICATION_TAKEN_UP = (logging.INFO, "a verification goes on that was interrupted")
+    VERIFICATION_PROGRESSED = (logging.INFO, "how far a verification is")
+    VERIFICATION_ESCALATED = (logging.WARNING, "a sample has a mismatch: every key is looked at")
     BUCKET_LISTED = (logging.INFO, "how much of a bucket's listing has arrived")
     UNDO_PROGRESS = (logging.INFO, "how many objects `undo` has deleted so far, or would delete")
     OBJECT_LEFT = (logging.WARNING, "an object of this migration's journal that `undo` leaves, and why")

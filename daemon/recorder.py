@@ -52,9 +52,9 @@ class Recorder:
         async with self._turn:
             return await self._write(lambda: function(self.journal, self._runtime.now_us()))
 
-    async def note(self, kind: Kind, data: Mapping[str, JsonValue], *, source: int | None = None) -> None:
-        """Record an event that concerns no key."""
-        await self.call(lambda journal, now_us: journal.note(kind, data, now_us=now_us, source=source))
+    async def note(self, kind: Kind, data: Mapping[str, JsonValue], *, source: int | None = None) -> int:
+        """Record an event without effect on any key; return its seq."""
+        return await self.call(lambda journal, now_us: journal.note(kind, data, now_us=now_us, source=source))
 
     async def record(self, entry: Entry) -> None:
         """Hand over one entry for the next group commit; waits while two groups are already waiting."""

@@ -1,4 +1,4 @@
-"""Repeat a request to S3 about one object for as long as that may help, for commands that work through many."""
+"""Repeat a request to S3 for as long as that may help, for commands that work through many objects."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import trio
 
 from daemon.budget import Silence
 from daemon.halting import halted
+from daemon.log_events import LogEvent, log_event
 from daemon.retrying import Disposition, Failure, FailureClass, decide
 
 if TYPE_CHECKING:
@@ -40,8 +41,12 @@ class Requests:
         self._silence = Silence()
         self._refreshed_at: float | None = None
 
-    async def answer(self, request: Callable[[], Awaitable[T]]) -> T:
+    async def answer(self, request: Callable[[], Awaitable[T]], *, subject: str = "") -> T:
         """Return what a request brings; a refusal concerns one object, unless it was one to list.
+
+        Args:
+            request: raises a classified Failure.
+            subject: what is asked, where the failure's own message does not say it.
 
         Raises:
             Failure: this object can't be had.
@@ -80,7 +85,16 @@ class Requests:
                 if one_object or decision.disposition is Disposition.PARK:
                     raise
                 if decision.disposition is Disposition.HALT:
-                    raise halted(failure, decision.exit_code) from failure
+                    raise halted(failure, decision.exit_code, subject=subject) from failure
+                log_event(
+                    LogEvent.REQUEST_FAILED,
+                    f"{failure.operation} failed, trying again: {failure.message}",
+                    keys=failure.keys,
+                    operation=failure.operation,
+                    failure=failure.kind.value,
+                    http_status=failure.http_status,
+                    request_id=failure.request_id,
+                )
                 await trio.sleep(decision.delay)
             else:
                 self._silence.broken()

@@ -14,7 +14,6 @@ import trio
 
 from daemon import rendering_units as units
 from daemon.activity import Activity
-from daemon.comparing import redacted
 from daemon.config import Config, PlanOptions, RunOptions
 from daemon.drain import Drain, Governed
 from daemon.dry_run import dry_run
@@ -24,7 +23,6 @@ from daemon.errors import ExitCode
 from daemon.estimating import Estimate, total
 from daemon.heartbeat import Heartbeat, beating
 from daemon.hooks import with_hooks
-from daemon.layouts import layout_of
 from daemon.log_events import LogEvent, log_event
 from daemon.migration import Ended, Migration, interrupted, scan_limits, survey
 from daemon.monitoring import Monitor, monitored
@@ -34,14 +32,12 @@ from daemon.operators import operator
 from daemon.recorder import Recorder
 from daemon.rendering_estimate import estimate_text
 from daemon.rendering_service import LOOKING, VERIFYING
-from daemon.rendering_verification import verification_text, verification_word
 from daemon.runtime import JournalThread, Runtime
 from daemon.session import in_session
 from daemon.signals import under_signals
 from daemon.source import open_source
 from daemon.steering import Hangups
-from daemon.verification import Lister, ListingPolicy, Verification, VerifiedSource
-from journal.reader import Reader
+from daemon.verify_ends import VerifyOptions, verified
 
 
 async def run(config: Config, options: RunOptions, ending: Ending, load: Callable[[], Config]) -> ExitCode:
@@ -123,7 +119,7 @@ async def _run(
             heartbeat.notifier.status(VERIFYING)
             with drain.governs(grace=0):
                 codes.append(
-                    await _verified(config, opened.recorder, bucket, runtime, ending, no_extra=False)
+                    await verified(config, VerifyOptions(), opened.recorder, runtime, ending, bucket=bucket)
                 )
             if not codes:
                 ending.outcome = f"{ended.reason}, but verifying it was stopped on {drain.cause}"
@@ -215,67 +211,26 @@ async def _dry_run(
         return ExitCode.DONE
 
 
-async def verify(config: Config, ending: Ending, *, no_extra: bool) -> ExitCode:
-    """Compare the bucket's listing with the journal; the findings are printed and recorded.
+async def verify(config: Config, options: VerifyOptions, ending: Ending) -> ExitCode:
+    """Compare both ends with the journal, as far as `options` say; the findings are printed and recorded.
 
     Raises:
         BackfillError, JournalError: what kept it from being verified.
     """
-    work = functools.partial(_verify, config, ending, no_extra=no_extra)
-    return await stoppable(work, ending, grace_seconds=0)
+    return await stoppable(functools.partial(_verify, config, options, ending), ending, grace_seconds=0)
 
 
 async def _verify(
-    config: Config, ending: Ending, _drain: Drain, _starting: Governed, *, no_extra: bool
+    config: Config, options: VerifyOptions, ending: Ending, _drain: Drain, _starting: Governed
 ) -> ExitCode:
     runtime = Runtime()
     journal = await runtime.journal_runner(lambda: open_existing(config, now_us=runtime.now_us()))
     try:
         ending.log.identify(journal.migration_id)
         ending.begin(journal.counts().values())
-        async with open_bucket(config, os.environ) as bucket:
-            recorder = Recorder(journal, runtime)
-            return await _verified(config, recorder, bucket, runtime, ending, no_extra=no_extra)
+        return await verified(config, options, Recorder(journal, runtime), runtime, ending)
     finally:
         journal.close()
-
-
-async def _verified(
-    config: Config, recorder: Recorder, bucket: Lister, runtime: Runtime, ending: Ending, *, no_extra: bool
-) -> ExitCode:
-    journal = recorder.journal
-    counts = await recorder.call(lambda journal, _now: journal.counts())
-    await recorder.call(lambda journal, _now: journal.build_key_index())
-    for spec in config.sources:
-        if spec.name not in counts:
-            log_event(
-                LogEvent.SOURCE_UNPLANNED,
-                f"{spec.name}: not planned yet, nothing of it is verified; `backfillctl run` copies it",
-                source=spec.name,
-            )
-    with Reader.open(journal.path) as reader:
-        verification = Verification(
-            [
-                VerifiedSource(
-                    journal.sources[spec.name].id, spec.name, spec.bucket, layout_of(spec), counts[spec.name]
-                )
-                for spec in config.sources
-                if spec.name in counts
-            ],
-            reader,
-            bucket,
-            latest=journal.latest,
-            record=recorder.note,
-            policy=ListingPolicy(config.upload.max_attempts, config.upload.give_up_after, runtime.random),
-            extra_fails=no_extra,
-        )
-        result = await verification.run(journal.path)
-    # Under systemd what stdout says is in the journal too.
-    told = redacted(result, ending.log.redacted)
-    sys.stdout.write(verification_text(told, width=_width()) + "\n")
-    sys.stdout.flush()
-    ending.outcome = verification_word(result)
-    return result.exit_code
 
 
 async def stoppable(

@@ -1,370 +1,342 @@
-"""Verify by listing: every stored or present key is in the bucket with its size and, where it can be told, MD5.
+"""Verify: one tier over every key that the journal answers for, or over a sample of them.
 
-Reads the journal and lists the bucket, 1000 keys a request; changes neither (guards I13) but for the events
-that say what was found. Memory is bounded: the listing goes to a file (`daemon.verification_stage`), the
-journal is read in pages.
+Reads the journal in pages and lets the tier look; changes neither journal nor bucket (guards I13) but for the
+events that say what was found. A run that was interrupted is taken up again behind its last recorded progress.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import trio
 
-from daemon.budget import Silence
-from daemon.comparing import EXAMPLES_MAX, Finding, FindingKind, Means, VerificationResult, compare
-from daemon.errors import BackfillError, ConfigError, ExitCode, RefusedError, UnreachableError
-from daemon.layouts import object_key, row_key_of
-from daemon.log_events import LogEvent, log_event
-from daemon.objects import PROBE_KEY_NAME
-from daemon.retrying import Decision, Disposition, Failure, FailureClass, decide
-from daemon.verification_stage import ListingStage
-from journal.events import Kind
-from journal.lifecycle import SETTLED, KeyState
+from daemon.comparing import EXAMPLES_MAX, Finding, FindingKind, Means, TierName, VerificationResult
+from daemon.sampling import CONFIDENCE, EVERY_KEY, SampleSize
+from daemon.tier_list import Latest
+from daemon.tiers import Checked, Tier, VerifiedSource
+from journal.events import Kind, StoredEvent
+from journal.histories import ExpectedObject, ObjectPage
+from journal.lifecycle import SETTLED
+from journal.verification_runs import OpenRun, SampledKeys
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-    from random import Random
-
-    from daemon.layouts import Layout
-    from daemon.objects import ListedObject
-    from journal.entries import Known, SourceCounts
-    from journal.reader import ExpectedObject, ObjectPage
-
-
-TIER = "list"
-"""The name of this tier in events."""
-EXPECTED_PAGE = 5000
-"""Outcomes read from the journal at once."""
 FINDINGS_PER_EVENT_MAX = 500
 """Findings in one event: a bucket that is wrong altogether must not cost a commit per key."""
-LISTED_PER_LINE = 100_000
-"""A log line each time so many objects were listed."""
-_OF_A_PLANNED_KEY = frozenset({KeyState.PLANNED, KeyState.IN_FLIGHT, KeyState.PARKED, KeyState.SKIPPED})
-"""States in which an object under the key is accounted for, although nobody compared it."""
+PROGRESS_SECONDS = 5.0
+"""Between two records of progress: what an interrupted run looks at once more."""
+_OF_REPLACED_BYTES = frozenset({FindingKind.DIFFERING, FindingKind.ROW_CHANGED})
 
 
-class Lister(Protocol):
-    """The bucket, as verification needs it: it can only be listed."""
-
-    async def list_page(
-        self, bucket: str, prefix: str, *, token: str | None
-    ) -> tuple[list[ListedObject], str | None]:
-        """Return a page of the objects under `prefix` and the next token, None on the last; raises Failure."""
-
-    async def refresh_credentials(self) -> None:
-        """Fetch credentials anew."""
-
-
-class Expected(Protocol):
+class Journal(Protocol):
     """The journal, as verification reads it (`journal.reader.Reader`)."""
 
-    def objects(self, *, after_seq: int = 0, limit: int = EXPECTED_PAGE) -> ObjectPage:
+    def objects(self, *, after_seq: int = 0, limit: int = ..., until_seq: int | None = None) -> ObjectPage:
         """Return a page of stored and present keys, in the order of their outcomes."""
+
+    def draw(self, *, seed: int, keys: int, until_seq: int, sources: Sequence[int]) -> list[int]:
+        """Return ordinals of a random sample of them."""
+
+    def objects_of(self, ordinals: Sequence[int]) -> list[ExpectedObject]:
+        """Return the objects of some keys."""
+
+    def events(self, *, kinds: Sequence[str], after_seq: int) -> Iterator[StoredEvent]:
+        """Yield events of some kinds behind one, in their order."""
+
+    def head_seq(self) -> int:
+        """Return the newest event's seq."""
 
 
 class RecordNote(Protocol):
     """Writes one event; committed when it returns."""
 
-    async def __call__(self, kind: Kind, data: Mapping[str, Any], /, *, source: int | None) -> None:
-        """Raise JournalError if it can't be written."""
+    async def __call__(self, kind: Kind, data: Mapping[str, Any], /, *, source: int | None) -> int:
+        """Return its seq; raise JournalError if it can't be written."""
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedSource:
-    """Where the objects of one source are; no two sources have the same or nested (bucket, prefix)."""
+class Scope:
+    """What is asked of a verification, as recorded with its beginning; a run is taken up again under the same one only.
 
-    id: int
-    name: str
-    bucket: str
-    layout: Layout
-    counts: SourceCounts
+    Attributes:
+        tiers: all that the command goes through, in order.
+        extra_fails: objects that no row accounts for are a mismatch, and named in the journal.
+        who: the operator.
+    """
 
+    tiers: tuple[TierName, ...]
+    sample: SampleSize = EVERY_KEY
+    extra_fails: bool = False
+    who: str = ""
 
-@dataclass(frozen=True, slots=True)
-class ListingPolicy:
-    """How failed LIST requests are retried: `upload.max_attempts`, `upload.give_up_after` (s), and the jitter."""
-
-    max_attempts: int
-    give_up_after: float
-    random: Random
+    def as_data(self, sources: Sequence[VerifiedSource]) -> dict[str, Any]:
+        """Return what two runs must share to be the same one."""
+        share = self.sample.share
+        return {
+            "tiers": [tier.value for tier in self.tiers],
+            "asked": None if self.sample == EVERY_KEY else str(share) if share else self.sample.keys,
+            "sources": sorted(source.id for source in sources),
+            "extra_fails": self.extra_fails,
+        }
 
 
 class Verification:
-    """One verification by listing of some sources against one journal.
+    """One run of one tier.
 
     The caller holds the journal's lock: nothing is stored or re-planned meanwhile.
+
+    Attributes:
+        done, of: keys looked at, of how many, while it runs.
     """
 
     def __init__(
         self,
+        tier: Tier,
         sources: Sequence[VerifiedSource],
-        expected: Expected,
-        lister: Lister,
+        journal: Journal,
         *,
-        latest: Callable[[int, Sequence[str]], Mapping[str, Known]],
+        latest: Latest,
         record: RecordNote,
-        policy: ListingPolicy,
-        extra_fails: bool,
+        scope: Scope,
+        seed: int,
+        told: Callable[[Verification], None] = lambda _: None,
     ) -> None:
         """Prepare.
 
         Args:
-            sources: every source of the journal.
-            expected: pages of what must be in the bucket.
-            lister: the bucket.
-            latest: tells the newest plan of some row keys of a source (`Journal.latest`; needs its index).
+            tier: how keys are looked at.
+            sources: every source to be verified.
+            journal: what must be in the bucket.
+            latest: tells the newest plan of some row keys.
             record: writes an event.
-            policy: for failed requests.
-            extra_fails: objects that no row accounts for are a mismatch, and named in the journal.
+            scope: what was asked for; a sample only if its `sample` says so.
+            seed: of the sample's draw.
+            told: called after each batch.
         """
+        self.tier = tier
+        self.done = 0
+        self.of = sum(source.expected for source in sources)
         self._sources = {source.id: source for source in sources}
-        self._expected = expected
-        self._lister = lister
+        self._journal = journal
         self._latest = latest
         self._record = record
-        self._policy = policy
-        self._extra_fails = extra_fails
-        self._means: Counter[Means] = Counter()
+        self._scope = scope
+        self._seed = seed
+        self._told = told
+        self._run = 0
+        self._right: Counter[Means] = Counter()
         self._found: Counter[FindingKind] = Counter()
-        self._examples: list[Finding] = []
+        self._examples: dict[tuple[FindingKind, str, str], Finding] = {}
+        self._kept: Counter[FindingKind] = Counter()
+        self._recorded_at = trio.current_time()
+        self._right_ordinals: list[int] = []
 
-    async def run(self, journal: Path) -> VerificationResult:
-        """List, compare, and record what was found; the listing is staged beside the file `journal`.
+    async def run(self, interrupted: OpenRun | None = None) -> VerificationResult:
+        """Look at every key, and record what was found.
+
+        Args:
+            interrupted: the run of this tier and scope that is taken up again.
 
         Raises:
-            RefusedError: the bucket may not be listed, or is not there.
-            UnreachableError: the endpoint did not answer.
-            BackfillError: it answered nothing of use, however often it was asked.
+            RefusedError, UnreachableError, BackfillError: from the tier.
             JournalError: from reading the journal or writing an event.
         """
         begun = trio.current_time()
-        await self._record(
-            Kind.VERIFICATION_STARTED, {"tier": TIER, "extra_fails": self._extra_fails}, source=None
-        )
-        with ListingStage(journal) as stage:
-            for source in self._sources.values():
-                await self._list(stage, source)
-            await self._compare(stage)
-            for source in self._sources.values():
-                await self._sift_leftovers(stage, source)
-        counts = [source.counts for source in self._sources.values()]
-        missing, differing = self._found[FindingKind.MISSING], self._found[FindingKind.DIFFERING]
-        result = VerificationResult(
-            checked=self._means.total() + missing + differing,
-            by_md5=self._means[Means.MD5],
-            by_size=self._means[Means.SIZE],
-            missing=missing,
-            differing=differing,
-            extra=self._found[FindingKind.EXTRA],
-            unsettled=sum(each.planned_rows - each.settled for each in counts),
-            skipped=sum(each.skipped for each in counts),
-            extra_fails=self._extra_fails,
-            examples=tuple(self._examples),
-            seconds=trio.current_time() - begun,
-        )
-        await self._record(Kind.VERIFICATION_FINISHED, _finished_data(result), source=None)
+        if interrupted is None:
+            data = await self._begin()
+        else:
+            data = interrupted.data
+            self._run = interrupted.seq
+        sample = data["sample"]
+        async with self.tier.ready(self._run, list(self._sources.values())) as goes_on:
+            progress = interrupted.progress if interrupted is not None and goes_on else None
+            cursor = self._take_up(progress) if progress else 0
+            if sample is None:
+                await self._look_at_all(cursor, data["until_seq"])
+                for source in self._sources.values():
+                    async with aclosing(self.tier.others(source)) as others:
+                        async for findings in others:
+                            await self._tell(source, findings)
+            else:
+                self.of = sample["keys"]
+                await self._look_at_sample(cursor, sample, data["until_seq"])
+            drawn = None if sample is None else SampledKeys(sample["keys"], sample["of"])
+            result = self._result(drawn, trio.current_time() - begun)
+            # Inside the block: what the tier keeps for an interrupted run must not go before this is on record.
+            await self._record(
+                Kind.VERIFICATION_FINISHED, _finished_data(result, data, result.bound), source=None
+            )
         return result
 
-    async def _list(self, stage: ListingStage, source: VerifiedSource) -> None:
-        listed = 0
-        token: str | None = None
-        while True:
-            objects, token = await _list_page(
-                self._lister,
-                source.bucket,
-                source.layout.prefix,
-                token,
-                subject=source.name,
-                policy=self._policy,
-            )
-            stage.add(source.id, objects)
-            before, listed = listed, listed + len(objects)
-            if listed // LISTED_PER_LINE > before // LISTED_PER_LINE:
-                log_event(
-                    LogEvent.BUCKET_LISTED,
-                    f"{source.name}: listed {listed} objects so far",
-                    source=source.name,
-                    bucket=source.bucket,
-                    objects=listed,
-                    complete=False,
-                )
-            if token is None:
-                break
-        stage.mark(source.id, [source.layout.prefix + PROBE_KEY_NAME])
-        log_event(
-            LogEvent.BUCKET_LISTED,
-            f"{source.name}: listed {listed} objects of bucket {source.bucket}",
-            source=source.name,
-            bucket=source.bucket,
-            objects=listed,
-            complete=True,
-        )
+    async def _begin(self) -> dict[str, Any]:
+        until_seq = self._journal.head_seq()
+        sample = None
+        drawn = self._scope.sample.drawn(self.of)
+        if drawn < self.of:
+            sample = {"keys": drawn, "of": self.of, "seed": self._seed}
+        data = {
+            "tier": self.tier.name.value,
+            "until_seq": until_seq,
+            "sample": sample,
+            "who": self._scope.who,
+            **self._scope.as_data(list(self._sources.values())),
+        }
+        self._run = await self._record(Kind.VERIFICATION_STARTED, data, source=None)
+        return data
 
-    async def _compare(self, stage: ListingStage) -> None:
-        after_seq: int | None = 0
+    def _take_up(self, progress: Mapping[str, Any]) -> int:
+        """Go on with the counts and examples of the part that was done; return where that ended."""
+        counts = progress["counts"]
+        self.done = counts["checked"]
+        self._right = Counter({Means(word): number for word, number in counts["right"].items()})
+        self._found = Counter({FindingKind(word): number for word, number in counts["found"].items()})
+        for event in self._journal.events(kinds=[Kind.FINDING_RECORDED.value], after_seq=self._run):
+            if event.data["run"] == self._run and event.source in self._sources:
+                for kind, ordinal, object_key, detail in event.data["findings"]:
+                    self._keep_example(
+                        Finding(
+                            FindingKind(kind),
+                            self._sources[event.source].name,
+                            object_key,
+                            ordinal,
+                            None,
+                            detail,
+                        )
+                    )
+        return int(progress["after_seq"])
+
+    async def _look_at_all(self, after_seq: int | None, until_seq: int) -> None:
         while after_seq is not None:
-            page = self._expected.objects(after_seq=after_seq, limit=EXPECTED_PAGE)
-            for source in self._sources.values():
-                rows = [row for row in page.objects if row.source == source.id]
-                await self._tell(source, self._compare_rows(stage, source, rows))
+            page = self._journal.objects(after_seq=after_seq, limit=self.tier.batch_keys, until_seq=until_seq)
             after_seq = page.next_after_seq
-            await trio.lowlevel.checkpoint()
+            await self._look_at(page.objects)
+            if after_seq is not None:
+                await self._note_progress(after_seq)
 
-    def _compare_rows(
-        self, stage: ListingStage, source: VerifiedSource, rows: Sequence[ExpectedObject]
-    ) -> list[Finding]:
-        keys = {row.ordinal: object_key(source.layout, row.row_key) for row in rows}
-        listed = stage.find(source.id, keys.values())
-        stage.mark(source.id, listed)
-        missing: list[Finding] = []
-        differing: list[Finding] = []
-        for row in rows:
-            key = keys[row.ordinal]
-            if key not in listed:
-                missing.append(Finding(FindingKind.MISSING, source.name, key, row.ordinal, row.row_key))
-                continue
-            means, difference = compare(listed[key], size=row.size, md5=row.md5, etag=row.etag)
-            if difference:
-                differing.append(
-                    Finding(FindingKind.DIFFERING, source.name, key, row.ordinal, row.row_key, difference)
-                )
-            else:
-                self._means[means] += 1
-        return missing + self._not_being_replaced(source, differing)
+    async def _look_at_sample(self, cursor: int, sample: Mapping[str, Any], until_seq: int) -> None:
+        ordinals = self._journal.draw(
+            seed=sample["seed"], keys=sample["keys"], until_seq=until_seq, sources=list(self._sources)
+        )
+        for first in range(cursor, len(ordinals), self.tier.batch_keys):
+            rows = self._journal.objects_of(ordinals[first : first + self.tier.batch_keys])
+            wrong = await self._look_at(rows)
+            self._right_ordinals = sorted({row.ordinal for row in rows} - wrong)
+            await self._note_progress(first + self.tier.batch_keys, at_once=True)
 
-    def _not_being_replaced(self, source: VerifiedSource, differing: list[Finding]) -> list[Finding]:
+    async def _look_at(self, rows: Sequence[ExpectedObject]) -> set[int]:
+        """Let the tier look at some keys; return those that are in a finding."""
+        wrong: set[int] = set()
+        for source in self._sources.values():
+            own = [row for row in rows if row.source == source.id]
+            for first in range(0, len(own), self.tier.batch_keys):
+                checked = await self.tier.check(source, own[first : first + self.tier.batch_keys])
+                wrong.update(each.ordinal for each in checked.findings if each.ordinal is not None)
+                await self._take(source, checked)
+        return wrong
+
+    async def _take(self, source: VerifiedSource, checked: Checked) -> None:
+        findings = self._not_being_replaced(source, checked.findings)
+        self._right.update(checked.right)
+        self.done += checked.right.total() + len({each.ordinal for each in findings})
+        await self._tell(source, findings)
+        self._told(self)
+
+    def _not_being_replaced(self, source: VerifiedSource, findings: list[Finding]) -> list[Finding]:
         """Leave out objects whose row has changed and is planned again: the new bytes may have arrived already.
 
         They count as unsettled, as the later plan of their key does.
         """
-        if not differing:
-            return []
-        latest = self._latest(source.id, [finding.row_key or "" for finding in differing])
+        doubtful = [each.row_key or "" for each in findings if each.kind in _OF_REPLACED_BYTES]
+        if not doubtful:
+            return findings
+        latest = self._latest(source.id, doubtful)
         return [
-            finding
-            for finding in differing
-            if (known := latest[finding.row_key or ""]).ordinal == finding.ordinal or known.state in SETTLED
+            each
+            for each in findings
+            if each.kind not in _OF_REPLACED_BYTES
+            or (known := latest[each.row_key or ""]).ordinal == each.ordinal
+            or known.state in SETTLED
         ]
-
-    async def _sift_leftovers(self, stage: ListingStage, source: VerifiedSource) -> None:
-        """Tell objects that no row accounts for from those under keys that are planned, but were not compared."""
-        for page in stage.leftovers(source.id):
-            row_keys = {item.key: row_key for item in page if (row_key := _row_key(source, item)) is not None}
-            planned = self._latest(source.id, list(row_keys.values()))
-            accounted = {row_key for row_key, known in planned.items() if known.state in _OF_A_PLANNED_KEY}
-            findings = [
-                Finding(FindingKind.EXTRA, source.name, item.key, detail=f"{item.size} bytes")
-                for item in page
-                if row_keys.get(item.key) not in accounted
-            ]
-            await self._tell(source, findings)
-            await trio.lowlevel.checkpoint()
 
     async def _tell(self, source: VerifiedSource, findings: Sequence[Finding]) -> None:
         """Count findings, keep the first as examples, and put them on record."""
         for finding in findings:
             self._found[finding.kind] += 1
-            if self._found[finding.kind] <= EXAMPLES_MAX:
-                self._examples.append(finding)
-        recorded = [each for each in findings if each.kind is not FindingKind.EXTRA or self._extra_fails]
+            self._keep_example(finding)
+        recorded = [
+            each for each in findings if each.kind is not FindingKind.EXTRA or self._scope.extra_fails
+        ]
         for first in range(0, len(recorded), FINDINGS_PER_EVENT_MAX):
             batch = recorded[first : first + FINDINGS_PER_EVENT_MAX]
-            await self._record(Kind.FINDING_RECORDED, _finding_data(batch), source=source.id)
+            data = {
+                "run": self._run,
+                "tier": self.tier.name.value,
+                "findings": [[each.kind.value, each.ordinal, each.object_key, each.detail] for each in batch],
+                "ordinals": sorted({each.ordinal for each in batch if each.ordinal is not None}),
+            }
+            await self._record(Kind.FINDING_RECORDED, data, source=source.id)
+
+    def _keep_example(self, finding: Finding) -> None:
+        name = (finding.kind, finding.source, finding.object_key or finding.detail)
+        if self._kept[finding.kind] < EXAMPLES_MAX and name not in self._examples:
+            self._kept[finding.kind] += 1
+            self._examples[name] = finding
+
+    async def _note_progress(self, cursor: int, *, at_once: bool = False) -> None:
+        if not at_once and trio.current_time() - self._recorded_at < PROGRESS_SECONDS:
+            return
+        self._recorded_at = trio.current_time()
+        data: dict[str, Any] = {
+            "run": self._run,
+            "tier": self.tier.name.value,
+            "after_seq": cursor,
+            "counts": {"checked": self.done, "right": dict(self._right), "found": dict(self._found)},
+        }
+        if self._right_ordinals:
+            data["ordinals"] = self._right_ordinals
+            self._right_ordinals = []
+        await self._record(Kind.VERIFICATION_PROGRESSED, data, source=None)
+
+    def _result(self, sample: SampledKeys | None, seconds: float) -> VerificationResult:
+        counts = [source.counts for source in self._sources.values()]
+        return VerificationResult(
+            tier=self.tier.name.value,
+            run=self._run,
+            sample=sample,
+            checked=self.done,
+            right=dict(self._right),
+            found=dict(self._found),
+            unsettled=sum(each.planned_rows - each.settled for each in counts),
+            skipped=sum(each.skipped for each in counts),
+            extra_fails=self._scope.extra_fails,
+            examples=tuple(
+                finding for kind in FindingKind for finding in self._examples.values() if finding.kind is kind
+            ),
+            seconds=seconds,
+        )
 
 
-def _row_key(source: VerifiedSource, item: ListedObject) -> str | None:
-    try:
-        return row_key_of(source.layout, item.key)
-    except ValueError:
-        return None
-
-
-def _finding_data(findings: Sequence[Finding]) -> dict[str, Any]:
-    ordinals = [finding.ordinal for finding in findings if finding.ordinal is not None]
+def _finished_data(
+    result: VerificationResult, started: Mapping[str, Any], bound: float | None
+) -> dict[str, Any]:
     return {
-        "tier": TIER,
-        "findings": [
-            [finding.kind.value, finding.ordinal, finding.object_key, finding.detail] for finding in findings
-        ],
-        "ordinals": [*ordinals],
-    }
-
-
-def _finished_data(result: VerificationResult) -> dict[str, Any]:
-    return {
-        "tier": TIER,
+        "run": result.run,
+        "tier": result.tier,
+        "until_seq": started["until_seq"],
+        "sources": started["sources"],
+        "sample": started["sample"],
         "checked": result.checked,
-        "by_md5": result.by_md5,
+        "by_md5": result.by_digest,
         "by_size": result.by_size,
-        "missing": result.missing,
-        "differing": result.differing,
-        "extra": result.extra,
+        "missing": result.number(FindingKind.MISSING),
+        "differing": result.number(FindingKind.DIFFERING),
+        "extra": result.number(FindingKind.EXTRA),
         "extra_fails": result.extra_fails,
         "unsettled": result.unsettled,
         "skipped": result.skipped,
+        "counts": {kind.value: number for kind, number in result.found.items()},
+        "bound": None if bound is None else {"rate": bound, "confidence": CONFIDENCE},
         "exit_code": int(result.exit_code),
     }
-
-
-async def _list_page(
-    lister: Lister, bucket: str, prefix: str, token: str | None, *, subject: str, policy: ListingPolicy
-) -> tuple[list[ListedObject], str | None]:
-    """Return one page and the token of the next, tried again as `policy` says.
-
-    Raises:
-        RefusedError: the bucket may not be listed, or is not there.
-        UnreachableError: the endpoint did not answer.
-        BackfillError: it answered nothing of use, however often it was asked.
-    """
-    silence = Silence()
-    answers = failures = 0
-    refreshed = False
-    while True:
-        try:
-            return await lister.list_page(bucket, prefix, token=token)
-        except Failure as failure:
-            failures += 1
-            answers += failure.counted
-            if failure.counted:
-                silence.broken()
-            decision = decide(
-                failure,
-                answers=answers,
-                failures=failures,
-                max_attempts=policy.max_attempts,
-                silent_seconds=0.0 if failure.counted else silence.unanswered(trio.current_time()),
-                give_up_after=policy.give_up_after,
-                jitter=policy.random.random(),
-                refreshed=refreshed,
-            )
-            if decision.disposition is not Disposition.RETRY:
-                raise _given_up(f"list bucket {bucket} for source {subject}", failure, decision) from failure
-            log_event(
-                LogEvent.LIST_FAILED,
-                f"{subject}: LIST failed, trying again: {failure.message}",
-                source=subject,
-                failure=failure.kind.value,
-                http_status=failure.http_status,
-                request_id=failure.request_id,
-            )
-            if failure.kind in {FailureClass.FORBIDDEN, FailureClass.EXPIRED_CREDENTIALS}:
-                await lister.refresh_credentials()
-                refreshed = True
-        await trio.sleep(decision.delay)
-
-
-def _given_up(operation: str, failure: Failure, decision: Decision) -> BackfillError:
-    problem = f"{operation}: {failure.message}"
-    if decision.disposition is Disposition.PARK:
-        return BackfillError(problem, "run `backfillctl check`; the listing answered nothing of use")
-    if decision.exit_code is ExitCode.UNREACHABLE:
-        return UnreachableError(
-            problem, "check s3.endpoint and the network, then run `backfillctl verify` again"
-        )
-    if decision.exit_code is ExitCode.REFUSED:
-        return RefusedError(problem, "`backfillctl check --iam` prints the rights needed (s3:ListBucket)")
-    return ConfigError([problem], "check s3.region and s3.endpoint")

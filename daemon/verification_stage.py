@@ -1,4 +1,8 @@
-"""What a bucket listed, in a temporary SQLite file beside the journal; bounded memory, no network.
+"""What a bucket listed, in an SQLite file beside the journal; bounded memory, no network.
+
+A run of a verification that is taken up again finds it as its dead process left it: pages and the token of the next
+one are committed together, and the write-ahead log keeps that whole through SIGKILL. Without syncs it is not whole
+after a power cut: a file from before the machine's last boot is thrown away.
 
 Listings can't be merged with a sorted plan: SeaweedFS lists in the order of its tree, not of bytes. So the
 listing is staged under (scope, key), which also makes a page that a server repeats harmless, and every
@@ -9,24 +13,38 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from daemon.objects import ListedObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
     from types import TracebackType
 
 STAGE_SUFFIX = ".verify"
 LEFTOVER_PAGE = 1000
 """Leftover keys read at once."""
 
-_SCHEMA = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""Linux, random(4): another text after each boot."""
+SIDE_FILES = ("-wal", "-shm", "")
+
+_PRAGMAS = """
 PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = OFF;
 PRAGMA cache_size = -32768;
+"""
+_SCHEMA = """
+CREATE TABLE made (run INTEGER NOT NULL, boot TEXT NOT NULL) STRICT;
+CREATE TABLE scope (
+    id INTEGER PRIMARY KEY,
+    objects INTEGER NOT NULL,
+    token TEXT,
+    complete INTEGER NOT NULL
+) STRICT;
 CREATE TABLE listed (
     scope INTEGER NOT NULL,
     key BLOB NOT NULL,
@@ -39,29 +57,66 @@ CREATE TABLE listed (
 _ADD = "INSERT OR REPLACE INTO listed (scope, key, size, etag) VALUES (?, ?, ?, ?)"
 _FIND = "SELECT size, etag FROM listed WHERE scope = ? AND key = ?"
 _MARK = "UPDATE listed SET expected = 1 WHERE scope = ? AND key = ?"
+_MARK_BEGINNING = "UPDATE listed SET expected = 1 WHERE scope = ? AND key >= ? AND substr(key, 1, ?) = ?"
+_REACHED = "SELECT objects, token, complete FROM scope WHERE id = ?"
+_REACH = """
+INSERT INTO scope (id, objects, token, complete) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
+SET objects = objects + excluded.objects, token = excluded.token, complete = excluded.complete
+"""
 _LEFTOVER = """
 SELECT key, size, etag FROM listed WHERE scope = ? AND key > ? AND NOT expected ORDER BY key LIMIT ?
 """
 
 
 class ListingStage:
-    """A temporary file of listed objects, by scope (a small integer: one bucket and prefix).
+    """The listed objects of one run, by scope (a small integer: one bucket and prefix).
 
-    The file holds nothing that a restart needs: a leftover of a killed process is removed, and the file goes
-    when the context ends, however it ends. The caller holds the journal's lock, so nobody else uses it.
+    The caller holds the journal's lock, so nobody else uses the file. It goes when the context ends, unless that
+    ends by an error or a cancellation: then the run may be taken up again. What another run left is removed.
+
+    Attributes:
+        kept: it holds what the same run had listed and marked before it was interrupted.
     """
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, run: int) -> None:
         self.path = journal.with_name(journal.name + STAGE_SUFFIX)
-        self.path.unlink(missing_ok=True)
-        # SQLite would create it with the umask's rights; O_EXCL also refuses a link planted meanwhile.
-        os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        self._file = sqlite3.connect(self.path, isolation_level=None)
+        made = (run, _boot())
+        file = self._left(made)
+        self.kept = file is not None
+        if file is None:
+            discard_listing(journal)
+            # SQLite would create it with the umask's rights; O_EXCL also refuses a link planted meanwhile.
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            file = self._connected()
+            with _closed_on_failure(file):
+                file.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+                file.execute("INSERT INTO made (run, boot) VALUES (?, ?)", made)
+        self._file = file
+        self._journal = journal
+
+    def _left(self, made: tuple[int, str]) -> sqlite3.Connection | None:
+        """Return what the same run left behind since the machine was booted."""
+        if not made[1] or not self.path.is_file() or self.path.is_symlink():
+            return None
         try:
-            self._file.executescript(_SCHEMA)
-        except BaseException:
-            self._file.close()
-            raise
+            file = self._connected()
+        except sqlite3.DatabaseError:
+            return None
+        with _closed_on_failure(file):
+            try:
+                if file.execute("SELECT run, boot FROM made").fetchall() == [made]:
+                    return file
+            except sqlite3.DatabaseError:
+                # Its creation was interrupted, or something else lies there.
+                pass
+        file.close()
+        return None
+
+    def _connected(self) -> sqlite3.Connection:
+        file = sqlite3.connect(self.path, isolation_level=None)
+        with _closed_on_failure(file):
+            file.executescript(_PRAGMAS)
+        return file
 
     def __enter__(self) -> Self:
         return self
@@ -70,12 +125,21 @@ class ListingStage:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self.path.unlink(missing_ok=True)
+        if kind is None:
+            discard_listing(self._journal)
 
-    def add(self, scope: int, objects: Sequence[ListedObject]) -> None:
-        """Stage one page; a key listed again replaces what was listed before."""
+    def reached(self, scope: int) -> tuple[int, str | None, bool]:
+        """Return how many objects of a scope were listed, the token of the next page, and whether that is all."""
+        row = self._file.execute(_REACHED, (scope,)).fetchone()
+        return (0, None, False) if row is None else (row[0], row[1], bool(row[2]))
+
+    def add(self, scope: int, objects: Sequence[ListedObject], *, token: str | None) -> None:
+        """Stage one page and the token of the next, None after the last; a key listed again replaces the earlier."""
         rows = ((scope, _stored(item.key), item.size, item.etag) for item in objects)
-        self._file.executemany(_ADD, rows)
+        with self._file:
+            self._file.execute("BEGIN")
+            self._file.executemany(_ADD, rows)
+            self._file.execute(_REACH, (scope, len(objects), token, token is None))
 
     def find(self, scope: int, keys: Iterable[str]) -> dict[str, ListedObject]:
         """Return those of `keys` that were listed."""
@@ -88,7 +152,14 @@ class ListingStage:
 
     def mark(self, scope: int, keys: Iterable[str]) -> None:
         """Note that `keys` belong to the migration: they are no leftovers."""
-        self._file.executemany(_MARK, ((scope, _stored(key)) for key in keys))
+        with self._file:
+            self._file.execute("BEGIN")
+            self._file.executemany(_MARK, ((scope, _stored(key)) for key in keys))
+
+    def mark_beginning(self, scope: int, beginning: str) -> None:
+        """Note that every key with this beginning belongs to the migration."""
+        stored = _stored(beginning)
+        self._file.execute(_MARK_BEGINNING, (scope, stored, len(stored), stored))
 
     def leftovers(self, scope: int) -> Iterator[list[ListedObject]]:
         """Yield pages of what was listed and never marked, in byte order of the key."""
@@ -96,6 +167,30 @@ class ListingStage:
         while rows := self._file.execute(_LEFTOVER, (scope, last, LEFTOVER_PAGE)).fetchall():
             last = rows[-1][0]
             yield [ListedObject(key.decode("utf-8", "surrogatepass"), size, etag) for key, size, etag in rows]
+
+
+def discard_listing(journal: Path) -> None:
+    """Remove what a verification of the journal at `journal` left, if anything."""
+    path = journal.with_name(journal.name + STAGE_SUFFIX)
+    for suffix in SIDE_FILES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _boot() -> str:
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        # Not Linux: nothing says that the file is from this boot, so it is never taken up.
+        return ""
+
+
+@contextmanager
+def _closed_on_failure(file: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        file.close()
+        raise
 
 
 def _stored(key: str) -> bytes:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
-from journal import histories, schema, status
+from journal import histories, sampled_objects, schema, status
 from journal.attempts import AttemptCounts, attempt_counts
 from journal.connection import open_reader, opening, spill_into
 from journal.errors import JournalError, JournalMissing, JournalOutdated
@@ -26,7 +26,7 @@ from journal.histories import ExpectedObject, KeyHistory, ObjectPage
 from journal.lock import Owner, owner_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -286,13 +286,31 @@ class Reader:
             lambda connection: histories.row_keys(connection, after=after, limit=limit)
         )
 
-    def objects(self, *, after_seq: int = 0, limit: int = 20_000) -> ObjectPage:
-        """Return a page of what must be in the bucket: at least `limit` objects but for the last page."""
+    def objects(self, *, after_seq: int = 0, limit: int = 20_000, until_seq: int | None = None) -> ObjectPage:
+        """Return a page of what must be in the bucket: at least `limit` objects but for the last page.
+
+        Only keys whose outcome was recorded up to event `until_seq`, if that is given.
+        """
         return self._read_projected(
             lambda connection: histories.expected_objects(
-                connection, after_seq=after_seq, head_seq=_head_seq(connection), limit=limit
+                connection,
+                after_seq=after_seq,
+                head_seq=_head_seq(connection) if until_seq is None else until_seq,
+                limit=limit,
             )
         )
+
+    def draw(self, *, seed: int, keys: int, until_seq: int, sources: Collection[int]) -> list[int]:
+        """Return ordinals of a random sample of the objects; see `journal.sampled_objects.draw`."""
+        return self._read_projected(
+            lambda connection: sampled_objects.draw(
+                connection, seed=seed, keys=keys, until_seq=until_seq, sources=sources
+            )
+        )
+
+    def objects_of(self, ordinals: Sequence[int]) -> list[ExpectedObject]:
+        """Return the objects of some stored and present keys."""
+        return self._read_projected(lambda connection: sampled_objects.objects_of(connection, ordinals))
 
     def _source_id(self, name: str) -> int:
         row = self._read_projected(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from journal.events import decode
+from journal.events import Kind, decode
 
 if TYPE_CHECKING:
     import sqlite3
@@ -59,6 +59,44 @@ def verification_runs(connection: sqlite3.Connection) -> list[VerificationRun]:
         _run(connection, *_event(connection, seq))
         for (seq,) in connection.execute("SELECT seq FROM verification ORDER BY seq DESC").fetchall()
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """The newest verification, begun and not finished.
+
+    Attributes:
+        seq: of its `verification_started`.
+        data: of that event.
+        progress: data of its newest `verification_progressed`; None where it has none.
+        outdated: keys may have changed since it was begun: it does not stand for the journal as it is.
+    """
+
+    seq: int
+    data: dict[str, Any]
+    progress: dict[str, Any] | None
+    outdated: bool
+
+
+def open_run(connection: sqlite3.Connection) -> OpenRun | None:
+    """Return the newest verification if it was not finished."""
+    newest: dict[str, int] = dict(
+        connection.execute("SELECT kind, max(seq) FROM latest GROUP BY kind").fetchall()
+    )
+    seq = newest.get(Kind.VERIFICATION_STARTED.value, 0)
+    if seq <= newest.get(Kind.VERIFICATION_FINISHED.value, 0):
+        return None
+    _, _, data = _event(connection, seq)
+    progressed = newest.get(Kind.VERIFICATION_PROGRESSED.value, 0)
+    (completed,) = connection.execute("SELECT coalesce(completed_seq, 0) FROM progress").fetchone()
+    # A session on a migration that is complete adds no outcome; anything that does voids the completion.
+    changed = max(newest.get(kind.value, 0) for kind in (Kind.SESSION_STARTED, Kind.OUTCOMES_REVOKED))
+    return OpenRun(
+        seq,
+        data,
+        _event(connection, progressed)[2] if progressed > seq else None,
+        outdated=changed > seq and not 0 < completed < seq,
+    )
 
 
 def _run(connection: sqlite3.Connection, seq: int, ts_us: int, data: dict[str, Any]) -> VerificationRun:

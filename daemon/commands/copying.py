@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from daemon.config import Config
     from daemon.ending import Ending
     from daemon.errors import ExitCode
+    from daemon.verifying import Step
 
 _accept_source = click.option(
     "--accept-source",
@@ -198,7 +199,23 @@ def run(
 @config_option
 @_cutoff
 @_caches
+@click.option(
+    "--tier",
+    "tiers",
+    type=click.Choice(["receipts", "list", "head", "source", "content"]),
+    multiple=True,
+    help="Look this way, at every key; repeatable. By default: list, then content for a sample.",
+)
+@click.option(
+    "--sample",
+    metavar="SIZE",
+    help='Let head, source and content look at "0.1%" of the keys, at so many, or at "all".',
+)
+@click.option("--source", "sources", metavar="NAME", multiple=True, help="Only this source; repeatable.")
 @click.option("--no-extra", is_flag=True, help="Fail also on objects in the bucket that no row accounts for.")
+@click.option("--repair", is_flag=True, help="Let keys be driven again whose object is missing or differs.")
+@click.option("--fresh", is_flag=True, help="Begin anew instead of taking up what was interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @log_format_option
 @redact_keys_option
 @click.pass_context
@@ -209,21 +226,67 @@ def verify(
     config_path: Path | None,
     cutoff_timestamp: str | None,
     cache_types: str | None,
-    no_extra: bool,
+    tiers: tuple[str, ...],
+    sample: str | None,
+    sources: tuple[str, ...],
     log_format: str | None,
     redact_keys: bool,
+    **flags: bool,
 ) -> None:
-    """List the bucket and compare it with the journal: every stored or present key, its size and MD5."""
+    """Compare what was copied with the journal, the bucket and the table; change nothing but the journal.
+
+    \b
+    receipts  the journal alone: its chain, plan, counters, and a digest for every key
+    list      the bucket's listing: every object's size, and its MD5 where the ETag is one
+    head      every object's headers: our digest, migration and checksums
+    source    the table: length and MD5 of every row, computed by PostgreSQL; rows the journal does not know
+    content   every object's bytes against its row
+    """  # noqa: D301 -- click's mark for lines to be left as they are
     overrides = _scope(cutoff_timestamp, cache_types) | log_overrides(log_format, redact_keys=redact_keys)
 
     def work(config: Config, ending: Ending) -> ExitCode:
         import trio
 
         from daemon import service
+        from daemon.verify_ends import VerifyOptions
 
-        return trio.run(functools.partial(service.verify, config, ending, no_extra=no_extra))
+        options = VerifyOptions(_steps(tiers, sample), sources, **flags)
+        return trio.run(service.verify, config, options, ending)
 
     ctx.exit(concluded_by(config_path, overrides, work))
+
+
+def _steps(tiers: tuple[str, ...], sample: str | None) -> tuple[Step, ...]:
+    """Return what --tier and --sample ask for.
+
+    Raises:
+        ConfigError: a tier twice, or a sample that is none or of nothing.
+    """
+    from daemon.comparing import TierName
+    from daemon.sampling import EVERY_KEY, parse_sample
+    from daemon.verify_ends import DEFAULT_STEPS
+    from daemon.verifying import Step
+
+    sampled = {TierName.HEAD, TierName.SOURCE, TierName.CONTENT}
+    problems = [
+        f"--tier {tier}: given twice" for tier in sorted({tier for tier in tiers if tiers.count(tier) > 1})
+    ]
+    size = None
+    if sample is not None:
+        try:
+            size = parse_sample(sample)
+        except ValueError as error:
+            problems.append(f"--sample: {error}")
+    asked = tuple(Step(TierName(tier)) for tier in tiers) or DEFAULT_STEPS
+    if sample is not None and not any(step.tier in sampled for step in asked):
+        problems.append(
+            "--sample: receipts and list look at every key; expected --tier head, source or content"
+        )
+    if problems:
+        raise ConfigError(problems, "`backfillctl verify --help` tells what each tier looks at")
+    if size is None:
+        return asked
+    return tuple(Step(step.tier, size if step.tier in sampled else EVERY_KEY) for step in asked)
 
 
 def concluded_by(

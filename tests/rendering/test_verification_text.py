@@ -1,33 +1,38 @@
 from __future__ import annotations
 
 from daemon import rendering_units as units
-from daemon.comparing import Finding, FindingKind, VerificationResult
+from daemon.comparing import Finding, FindingKind, Means, VerificationResult
 from daemon.rendering_verification import verification_text
+from journal.verification_runs import SampledKeys
 
 
-def result(**changed):
+def result(tier="list", **changed):
     numbers = {
         "checked": 20_000,
-        "by_md5": 19_990,
-        "by_size": 10,
-        "missing": 0,
-        "differing": 0,
-        "extra": 0,
-        "unsettled": 0,
-        "skipped": 0,
-        "extra_fails": False,
-        "examples": (),
+        "right": {Means.MD5: 19_990, Means.SIZE: 10},
         "seconds": 12.4,
     }
-    return VerificationResult(**{**numbers, **changed})
+    return VerificationResult(tier, **{**numbers, **changed})
 
 
 def test_a_clean_verification_says_by_what_means_and_that_nothing_is_wrong():
-    assert verification_text(result(), width=120).splitlines() == [
-        "checked 20,000 keys against the listing in 12s: 19,990 right by size and MD5, 10 by size only (no MD5 to compare)",
+    assert verification_text(result(), width=150).splitlines() == [
+        "list: checked 20,000 keys against the listing in 12s: 19,990 right by size and MD5, 10 by size only (no MD5 to compare)",
         "missing: none",
         "differing: none",
         "extra (no row accounts for them; they fail only with --no-extra): none",
+        "no mismatch; exit code 0",
+    ]
+
+
+def test_a_sample_states_what_it_proves():
+    sampled = result("content", checked=6905, right={Means.SHA256: 6905}, sample=SampledKeys(6905, 1_000_000))
+    assert verification_text(sampled, width=150).splitlines() == [
+        "content: checked 6,905 keys of 1,000,000 against their objects' bytes and their rows in 12s: 6,905 right by size, MD5 and SHA-256",
+        "missing: none",
+        "differing: none",
+        "row changed since it was copied (`plan --reconcile`, `run`): none",
+        "no mismatch in 6,905 of 1,000,000 keys: the mismatch rate is below 0.100 % at 99.9 % confidence",
         "no mismatch; exit code 0",
     ]
 
@@ -39,15 +44,21 @@ def test_findings_are_named_escaped_and_counted_beyond_the_examples():
         Finding(FindingKind.EXTRA, "cas", "stray", detail="9 bytes"),
     )
     text = verification_text(
-        result(missing=13, differing=1, extra=2, unsettled=5, skipped=1, examples=examples), width=80
+        result(
+            found={FindingKind.MISSING: 13, FindingKind.DIFFERING: 1, FindingKind.EXTRA: 2},
+            unsettled=5,
+            skipped=1,
+            examples=examples,
+        ),
+        width=80,
     )
     assert text.splitlines()[2:] == [
-        "missing: 13 objects",
+        "missing: 13",
         "  cas: ab/\\x1b[2Jkey\\n",
         "  and 12 more: `backfillctl events --kind finding_recorded`",
-        "differing: 1 object",
+        "differing: 1",
         "  cas: żółć (3 bytes, expected 5)",
-        "extra (no row accounts for them; they fail only with --no-extra): 2 objects",
+        "extra (no row accounts for them; they fail only with --no-extra): 2",
         "  cas: stray (9 bytes)",
         "  and 1 more",
         "not checked: 5 planned keys without a copy yet; `backfillctl status` says why",
@@ -60,7 +71,8 @@ def test_findings_are_named_escaped_and_counted_beyond_the_examples():
 def test_a_long_key_is_shown_whole_on_several_lines():
     key = "k" * 300
     text = verification_text(
-        result(missing=1, examples=(Finding(FindingKind.MISSING, "cas", key, 1, key),)), width=80
+        result(found={FindingKind.MISSING: 1}, examples=(Finding(FindingKind.MISSING, "cas", key, 1, key),)),
+        width=80,
     )
     assert all(units.cells(line) <= 80 for line in text.splitlines())
     assert key in "".join(line.strip() for line in text.splitlines())

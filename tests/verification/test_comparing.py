@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from daemon.comparing import Means, VerificationResult, compare
+from daemon.comparing import FindingKind, Means, VerificationResult, compare
 from daemon.errors import ExitCode
 from daemon.objects import ListedObject
+from journal.verification_runs import SampledKeys
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 OTHER = "900150983cd24fb0d6963f7d28e17f72"
@@ -35,23 +38,32 @@ def test_without_any_digest_on_record_only_the_size_is_compared():
     assert compare(ListedObject("k", 5, OTHER), size=5, md5="", etag=None) == (Means.SIZE, "")
 
 
-def result(**numbers):
-    found = dict.fromkeys(
-        ("checked", "by_md5", "by_size", "missing", "differing", "extra", "unsettled", "skipped"), 0
-    )
-    return VerificationResult(**{**found, "extra_fails": False, "examples": (), "seconds": 1.0, **numbers})
-
-
 @pytest.mark.parametrize(
-    ("numbers", "code"),
+    ("found", "code"),
     [
-        ({"checked": 3, "by_md5": 3}, ExitCode.DONE),
-        ({"missing": 1}, ExitCode.MISMATCH),
-        ({"differing": 1}, ExitCode.MISMATCH),
-        ({"extra": 1}, ExitCode.DONE),
-        ({"extra": 1, "extra_fails": True}, ExitCode.MISMATCH),
-        ({"unsettled": 1, "skipped": 1}, ExitCode.DONE),
+        ({}, ExitCode.DONE),
+        ({FindingKind.MISSING: 1}, ExitCode.MISMATCH),
+        ({FindingKind.DIFFERING: 1}, ExitCode.MISMATCH),
+        ({FindingKind.FOREIGN: 1}, ExitCode.MISMATCH),
+        ({FindingKind.RECEIPT: 1}, ExitCode.MISMATCH),
+        ({FindingKind.ROW_CHANGED: 1}, ExitCode.MISMATCH),
+        ({FindingKind.UNPLANNED: 1}, ExitCode.MISMATCH),
+        ({FindingKind.ROW_DELETED: 1, FindingKind.UNREADABLE: 1}, ExitCode.DONE),
     ],
 )
-def test_only_a_mismatch_has_the_exit_code_of_one(numbers, code):
-    assert result(**numbers).exit_code is code
+def test_damage_and_rows_without_a_copy_are_a_mismatch_and_deleted_rows_are_none(found, code):
+    assert VerificationResult("list", found=found, unsettled=1, skipped=1).exit_code is code
+
+
+@pytest.mark.parametrize(("asked", "code"), [(False, ExitCode.DONE), (True, ExitCode.MISMATCH)])
+def test_an_extra_object_is_a_mismatch_only_if_asked_for(asked, code):
+    assert VerificationResult("list", found={FindingKind.EXTRA: 1}, extra_fails=asked).exit_code is code
+
+
+def test_only_a_sample_without_a_mismatch_proves_a_bound():
+    sample = SampledKeys(1000, 1_000_000)
+    clean = VerificationResult("content", sample=sample, checked=1000)
+    assert clean.bound == pytest.approx(0.006884, rel=1e-3)
+    assert replace(clean, found={FindingKind.ROW_CHANGED: 1}).bound is None
+    assert replace(clean, sample=None).bound is None
+    assert replace(clean, found={FindingKind.UNREADABLE: 1000}).bound == 1

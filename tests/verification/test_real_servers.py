@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from random import Random
 
 import pytest
 import trio
 
-from daemon.comparing import FindingKind
-from daemon.errors import RefusedError
+from daemon.comparing import FindingKind, TierName
+from daemon.errors import BackfillError
 from daemon.layouts import Layout, object_key
 from daemon.objects import PROBE_KEY_NAME, UNCONDITIONAL
+from daemon.tier_list import ListTier
 from daemon.transport import S3Transport
-from daemon.verification import ListingPolicy, Verification, VerifiedSource
+from daemon.verification import Scope, Verification
 from journal.reader import Reader
 from tests.s3_servers import RunningServers, fresh_prefix
-from tests.verification.worlds import NOW_US, value_of, write_journal
+from tests.verification.worlds import policy, recording, value_of, verified_sources, write_journal
 
 # Names that SeaweedFS lists in the order of its tree, not of bytes; spaces, plus signs and other scripts.
 NAMES = ["b", "b/x", "b-", "b0", "b+c d", "żółć", "日本/語", "100%", "é=ü&?#", "n0007", "n0008"]
@@ -61,20 +61,17 @@ async def put(bucket, name, key, body):
 
 
 async def verified(journal, bucket, name, layout):
-    async def record(kind, data, *, source):
-        journal.note(kind, data, now_us=NOW_US, source=source)
-
     with Reader.open(journal.path) as reader:
         verification = Verification(
-            [VerifiedSource(1, "a", name, layout, journal.counts()["a"])],
+            ListTier(journal.path, bucket, journal.latest, policy()),
+            verified_sources(journal, {"a": layout}, bucket=name),
             reader,
-            bucket,
             latest=journal.latest,
-            record=record,
-            policy=ListingPolicy(max_attempts=3, give_up_after=30.0, random=Random(1)),
-            extra_fails=True,
+            record=recording(journal),
+            scope=Scope((TierName.LIST,), extra_fails=True),
+            seed=1,
         )
-        return await verification.run(journal.path)
+        return await verification.run()
 
 
 async def test_a_true_copy_is_found_whole_by_md5_and_each_seeded_fault_is_named(tmp_path, server, bucket):
@@ -87,7 +84,7 @@ async def test_a_true_copy_is_found_whole_by_md5_and_each_seeded_fault_is_named(
                     nursery.start_soon(put, bucket, server.bucket, object_key(layout, key), value_of(key))
         await put(bucket, server.bucket, layout.prefix + PROBE_KEY_NAME, b"probe")
         clean = await verified(journal, bucket, server.bucket, layout)
-        assert (clean.checked, clean.by_md5, clean.examples) == (len(row_keys), len(row_keys), ())
+        assert (clean.checked, clean.by_digest, clean.examples) == (len(row_keys), len(row_keys), ())
 
         await bucket.delete(server.bucket, object_key(layout, "b-"))
         await put(bucket, server.bucket, object_key(layout, "żółć"), value_of("żółć")[:-1])
@@ -105,5 +102,5 @@ async def test_a_true_copy_is_found_whole_by_md5_and_each_seeded_fault_is_named(
 
 async def test_a_bucket_that_is_not_there_is_refused_and_named(tmp_path, server, bucket):
     journal = write_journal(tmp_path / "journal.db", {"a": {"k": "stored"}})
-    with journal, pytest.raises(RefusedError, match="no-such-bucket"):
+    with journal, pytest.raises(BackfillError, match="no-such-bucket"):
         await verified(journal, bucket, "no-such-bucket", Layout(prefix="p/"))

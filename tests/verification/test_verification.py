@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.comparing import FindingKind
-from daemon.errors import BackfillError, ExitCode, RefusedError, UnreachableError
+from daemon.errors import BackfillError, ExitCode
 from daemon.layouts import Layout, object_key, unusable_reason
 from daemon.objects import PROBE_KEY_NAME
 from daemon.retrying import Failure, FailureClass
@@ -98,10 +98,12 @@ def test_every_seeded_missing_differing_and_extra_object_is_found_and_nothing_is
     compared = [key for key, (state, _) in keys.items() if state in COMPARED]
     compared += [key for key, state in others.items() if state in COMPARED]
     assert result.checked == len(compared)
-    assert result.missing == sum(kind == "missing" for kind, _ in expected)
-    assert result.differing == sum(kind == "differing" for kind, _ in expected)
-    assert result.extra == len(extra)
-    assert result.by_md5 == result.checked - result.missing - result.differing
+    assert result.number(FindingKind.MISSING) == sum(kind == "missing" for kind, _ in expected)
+    assert result.number(FindingKind.DIFFERING) == sum(kind == "differing" for kind, _ in expected)
+    assert result.number(FindingKind.EXTRA) == len(extra)
+    assert result.by_digest == result.checked - result.number(FindingKind.MISSING) - result.number(
+        FindingKind.DIFFERING
+    )
     assert (result.exit_code is ExitCode.MISMATCH) == bool(expected)
     assert not list(path.parent.glob("*.verify*"))
 
@@ -118,7 +120,7 @@ def test_an_etag_on_record_that_is_no_md5_is_compared_and_counted_as_size_only(t
     bucket["a/k0001"] = (bucket["a/k0001"][0], "replaced")
     with journal:
         result = verify(journal, ListOnly({"blobs": bucket}), {"a": FLAT})
-    assert (result.by_md5, result.by_size, result.differing) == (2, 1, 1)
+    assert (result.by_digest, result.by_size, result.number(FindingKind.DIFFERING)) == (2, 1, 1)
     assert result.examples[0].detail == "ETag replaced, expected opaque"
 
 
@@ -127,7 +129,12 @@ def test_what_was_not_compared_is_counted_and_no_extra(tmp_path):
     journal = write_journal(tmp_path / "journal.db", {"a": states})
     with journal:
         result = verify(journal, ListOnly({"blobs": bucket_of(FLAT, "pwfsv")}), {"a": FLAT}, extra_fails=True)
-    assert (result.checked, result.unsettled, result.skipped, result.extra) == (0, 3, 1, 1)
+    assert (result.checked, result.unsettled, result.skipped, result.number(FindingKind.EXTRA)) == (
+        0,
+        3,
+        1,
+        1,
+    )
     assert [finding.object_key for finding in result.examples] == ["a/v"]
 
 
@@ -145,7 +152,7 @@ def test_an_object_that_a_changed_row_is_about_to_replace_is_unsettled_and_not_d
             journal.claim(1, limit=1, window=1, now_us=NOW_US)
             journal.record([Settled(3, Outcome.STORED, 99, md5_of("other bytes"))], now_us=NOW_US)
         result = verify(journal, ListOnly({"blobs": bucket}), {"a": FLAT})
-    assert (result.differing, result.unsettled) == (differing, 1 - differing)
+    assert (result.number(FindingKind.DIFFERING), result.unsettled) == (differing, 1 - differing)
     assert result.checked == 1 + differing
 
 
@@ -166,7 +173,7 @@ def test_a_bucket_that_is_wrong_altogether_costs_few_events_and_few_examples(tmp
         result = verify(journal, ListOnly({"blobs": {}}), {"a": FLAT})
         assert len(events_of(journal, Kind.FINDING_RECORDED)) == 3
         assert len(recorded_findings(journal)) == number
-    assert result.missing == number
+    assert result.number(FindingKind.MISSING) == number
     assert len(result.examples) == 20
 
 
@@ -178,18 +185,22 @@ def test_the_end_is_on_record_with_its_numbers(tmp_path):
         [started] = events_of(journal, Kind.VERIFICATION_STARTED)
         [finished] = events_of(journal, Kind.VERIFICATION_FINISHED)
         [finding] = events_of(journal, Kind.FINDING_RECORDED)
-    assert started.data == {"tier": "list", "extra_fails": False}
+    scope = {"until_seq": started.seq - 1, "sample": None, "sources": [1], "extra_fails": False}
+    assert started.data == {"tier": "list", "tiers": ["list"], "asked": None, "who": "", **scope}
     assert finished.data == {
+        "run": started.seq,
         "tier": "list",
+        **scope,
         "checked": 3,
         "by_md5": 2,
         "by_size": 0,
         "missing": 1,
         "differing": 0,
         "extra": 0,
-        "extra_fails": False,
         "unsettled": 0,
         "skipped": 0,
+        "counts": {"missing": 1},
+        "bound": None,
         "exit_code": 4,
     }
     assert finding.source == 1
@@ -223,7 +234,7 @@ def test_a_page_that_fails_is_asked_for_again_with_fresh_credentials_where_they_
         {"blobs": bucket}, [failure(FailureClass.EXPIRED_CREDENTIALS), failure(FailureClass.SERVER)]
     )
     with journal:
-        assert verify(journal, lister, {"a": FLAT}).by_md5 == 5
+        assert verify(journal, lister, {"a": FLAT}).by_digest == 5
     assert lister.refreshed == 1
 
 
@@ -239,16 +250,16 @@ def test_silence_is_counted_from_the_last_answer_and_not_from_the_first_failure(
     silent = [failure(FailureClass.TIMEOUT, answered=False) for _ in range(4)]
     lister = Slow({"blobs": bucket}, [*silent[:2], failure(FailureClass.SERVER), *silent[2:]])
     with journal:
-        assert verify(journal, lister, {"a": FLAT}).by_md5 == 5
+        assert verify(journal, lister, {"a": FLAT}).by_digest == 5
 
 
 @pytest.mark.parametrize(
     ("kind", "answered", "times", "error", "code"),
     [
-        (FailureClass.FORBIDDEN, True, 2, RefusedError, ExitCode.REFUSED),
-        (FailureClass.NO_SUCH_BUCKET, True, 1, RefusedError, ExitCode.REFUSED),
+        (FailureClass.FORBIDDEN, True, 2, BackfillError, ExitCode.REFUSED),
+        (FailureClass.NO_SUCH_BUCKET, True, 1, BackfillError, ExitCode.REFUSED),
         (FailureClass.SERVER, True, 3, BackfillError, ExitCode.FAILED),
-        (FailureClass.TIMEOUT, False, 10_000, UnreachableError, ExitCode.UNREACHABLE),
+        (FailureClass.TIMEOUT, False, 10_000, BackfillError, ExitCode.UNREACHABLE),
         (FailureClass.WRONG_REGION, True, 1, BackfillError, ExitCode.USAGE),
     ],
 )
@@ -263,10 +274,9 @@ def test_a_listing_that_fails_for_good_ends_with_its_exit_code_and_no_verdict(
         assert events_of(journal, Kind.VERIFICATION_FINISHED) == []
     assert caught.value.exit_code is code
     assert "list bucket blobs for source a" in caught.value.problem
-    assert not list(tmp_path.glob("*.verify*"))
 
 
-def test_a_cancelled_verification_leaves_no_file_behind(tmp_path):
+def test_a_cancelled_verification_leaves_what_it_had_listed_and_nothing_else(tmp_path):
     journal, bucket = plain_world(tmp_path / "journal.db", 5)
 
     class Interrupted(ListOnly):
@@ -277,14 +287,14 @@ def test_a_cancelled_verification_leaves_no_file_behind(tmp_path):
 
     with journal, pytest.raises(KeyboardInterrupt):
         verify(journal, Interrupted({"blobs": bucket}), {"a": FLAT})
-    assert not list(tmp_path.glob("*.verify*"))
+    assert [path.name for path in tmp_path.glob("*.verify*")] == ["journal.db.verify"]
 
 
 def test_pages_are_followed_by_token_to_the_last(tmp_path):
     journal, bucket = plain_world(tmp_path / "journal.db", 10)
     lister = ListOnly({"blobs": bucket}, page=3)
     with journal:
-        assert verify(journal, lister, {"a": FLAT}).by_md5 == 10
+        assert verify(journal, lister, {"a": FLAT}).by_digest == 10
     assert lister.requests == 4
 
 

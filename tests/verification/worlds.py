@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
+from daemon.comparing import TierName
 from daemon.layouts import Layout, object_key
 from daemon.objects import ListedObject
-from daemon.verification import ListingPolicy, Verification, VerifiedSource
+from daemon.requesting import RequestPolicy
+from daemon.tier_list import ListTier
+from daemon.tiers import VerifiedSource
+from daemon.verification import Scope, Verification
 from journal.checkpoint import Order
 from journal.entries import Parked, Settled
 from journal.lifecycle import Outcome
@@ -112,27 +116,45 @@ def verify(
 ) -> VerificationResult:
     """Run one verification in virtual time."""
 
-    async def record(kind, data, *, source):
-        journal.note(kind, data, now_us=NOW_US, source=source)
-
     async def run():
         with Reader.open(journal.path) as reader:
-            counts = journal.counts()
+            tier = ListTier(journal.path, lister, journal.latest, policy())
             verification = Verification(
-                [
-                    VerifiedSource(found.id, name, bucket, layouts[name], counts[name])
-                    for name, found in journal.sources.items()
-                ],
+                tier,
+                verified_sources(journal, layouts, bucket=bucket),
                 reader,
-                lister,
                 latest=journal.latest,
-                record=record,
-                policy=ListingPolicy(max_attempts=3, give_up_after=60.0, random=Random(1)),
-                extra_fails=extra_fails,
+                record=recording(journal),
+                scope=Scope((TierName.LIST,), extra_fails=extra_fails),
+                seed=1,
             )
-            return await verification.run(journal.path)
+            return await verification.run()
 
     return trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def policy() -> RequestPolicy:
+    return RequestPolicy(max_attempts=3, give_up_after=60.0, random=Random(1))
+
+
+def recording(journal: Journal):
+    """What a verification writes its events with."""
+
+    async def record(kind, data, *, source):
+        await trio.lowlevel.checkpoint()
+        return journal.note(kind, data, now_us=NOW_US, source=source)
+
+    return record
+
+
+def verified_sources(
+    journal: Journal, layouts: dict[str, Layout], *, bucket: str = "blobs"
+) -> list[VerifiedSource]:
+    counts = journal.counts()
+    return [
+        VerifiedSource(found.id, name, bucket, layouts[name], counts[name])
+        for name, found in journal.sources.items()
+    ]
 
 
 def bucket_of(layout: Layout, keys) -> dict[str, tuple[int, str]]:

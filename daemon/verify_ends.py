@@ -1,0 +1,172 @@
+"""Carry out a verification: open what its tiers need, tell what was found, and let it be mended if asked."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import trio
+
+from daemon.bucket import Bucket
+from daemon.comparing import TierName, VerificationResult, redacted
+from daemon.config import Config
+from daemon.ending import Ending
+from daemon.endpoints import open_bucket
+from daemon.errors import ConfigError, ExitCode
+from daemon.layouts import layout_of
+from daemon.log_events import LogEvent, log_event
+from daemon.operators import operator
+from daemon.recorder import Recorder
+from daemon.rendering_verification import (
+    repaired_text,
+    verification_json,
+    verification_text,
+    verification_word,
+)
+from daemon.requesting import RequestPolicy
+from daemon.runtime import Runtime
+from daemon.tier_list import ListTier
+from daemon.tier_receipts import ReceiptsTier
+from daemon.tiers import Tier, VerifiedSource
+from daemon.verify_progress import shown_on
+from daemon.verifying import Step, Verifier, exit_code_of, repair
+from journal.entries import SourceCounts
+from journal.reader import Reader
+
+DEFAULT_STEPS = (Step(TierName.LIST),)
+"""What `verify` does where no tier is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """What the flags of `verify` decide.
+
+    Attributes:
+        steps: tiers, in order.
+        sources: only these; empty: all.
+        no_extra: an object that no row accounts for is a mismatch.
+        repair: keys whose object is found wrong are to be driven again.
+        fresh: an interrupted verification is not taken up.
+        as_json: print JSON instead of text.
+    """
+
+    steps: tuple[Step, ...] = DEFAULT_STEPS
+    sources: tuple[str, ...] = ()
+    no_extra: bool = False
+    repair: bool = False
+    fresh: bool = False
+    as_json: bool = False
+
+
+async def verified(
+    config: Config,
+    options: VerifyOptions,
+    recorder: Recorder,
+    runtime: Runtime,
+    ending: Ending,
+    *,
+    bucket: Bucket | None = None,
+) -> ExitCode:
+    """Verify, print what was found, and return the exit code.
+
+    Args:
+        config: the configuration.
+        options: what is asked for.
+        recorder: of the journal, which nobody else writes.
+        runtime: the outside world.
+        ending: is told how it went.
+        bucket: open already; None: opened if a tier needs it.
+
+    Raises:
+        ConfigError: a source that is not there.
+        RefusedError, UnreachableError, BackfillError: an end that does not answer.
+        JournalError: the journal.
+    """
+    journal = recorder.journal
+    counts = await recorder.call(lambda journal, _now: journal.counts())
+    await recorder.call(lambda journal, _now: journal.build_key_index())
+    sources = _sources(config, options, recorder, counts)
+    tiers_asked = {step.tier for step in options.steps}
+    async with AsyncExitStack() as ends:
+        if bucket is None and tiers_asked - {TierName.RECEIPTS}:
+            bucket = await ends.enter_async_context(open_bucket(config, os.environ))
+        reader = ends.enter_context(Reader.open(journal.path))
+        policy = RequestPolicy(config.upload.max_attempts, config.upload.give_up_after, runtime.random)
+        tiers: dict[TierName, Callable[[], Tier]] = {
+            TierName.RECEIPTS: lambda: ReceiptsTier(reader, trio.to_thread.run_sync),
+        }
+        if bucket is not None:
+            tiers[TierName.LIST] = functools.partial(ListTier, journal.path, bucket, journal.latest, policy)
+        with shown_on(sys.stderr, interval_seconds=config.upload.checkpoint_interval_secs) as told:
+            results = await Verifier(
+                recorder,
+                reader,
+                sources,
+                tiers,
+                runtime.random,
+                extra_fails=options.no_extra,
+                who=operator(),
+                fresh=options.fresh,
+                told=told,
+            ).verify(options.steps)
+        repaired = None
+        if options.repair:
+            repaired = await repair(recorder, reader, [result.run for result in results], who=operator())
+    _tell(config, options, [redacted(result, ending.log.redacted) for result in results], repaired)
+    ending.outcome = verification_word(results)
+    return exit_code_of(results)
+
+
+def _sources(
+    config: Config, options: VerifyOptions, recorder: Recorder, counts: dict[str, SourceCounts]
+) -> list[VerifiedSource]:
+    configured = [spec.name for spec in config.sources]
+    unknown = [name for name in options.sources if name not in configured]
+    if unknown:
+        raise ConfigError(
+            [f'--source: found "{name}"; expected one of {", ".join(configured)}' for name in unknown]
+        )
+    found = []
+    for spec in config.sources:
+        if options.sources and spec.name not in options.sources:
+            continue
+        if spec.name not in counts:
+            log_event(
+                LogEvent.SOURCE_UNPLANNED,
+                f"{spec.name}: not planned yet, nothing of it is verified; `backfillctl run` copies it",
+                source=spec.name,
+            )
+            continue
+        found.append(
+            VerifiedSource(
+                recorder.journal.sources[spec.name].id,
+                spec.name,
+                spec.bucket,
+                layout_of(spec),
+                counts[spec.name],
+            )
+        )
+    return found
+
+
+def _tell(
+    config: Config, options: VerifyOptions, results: Sequence[VerificationResult], repaired: int | None
+) -> None:
+    """Print to stdout: under systemd that is in its journal too."""
+    if options.as_json:
+        text = json.dumps(verification_json(results, repaired=repaired), indent=2)
+    else:
+        width = shutil.get_terminal_size((100, 24)).columns
+        text = "\n".join(verification_text(result, width=width) for result in results)
+        if repaired is not None:
+            text += "\n" + repaired_text(
+                repaired, results, overwrites=config.s3.existing == "overwrite", width=width
+            )
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
