@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from daemon.layouts import Layout, object_key
+from daemon.layouts import object_key, recorded_layout
 from daemon.redacting import Redactor
 from journal.entries import migration_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from journal.reader import Reader
 
 
@@ -29,23 +27,14 @@ def row_keys_of(reader: Reader, hashed: str, *, now_us: int) -> list[str]:
         JournalError: the journal can't be read.
     """
     redactor = redactor_of(reader, now_us=now_us)
-    layouts = {
-        source.id: _recorded_layout(source.identity) for source in reader.status(now_us=now_us).sources
-    }
+    layouts = {source.id: recorded_layout(source.identity) for source in reader.status(now_us=now_us).sources}
     found: dict[str, None] = {}
     after = 0
     while page := reader.row_keys(after=after):
         after = page[-1][0]
         for _, row_key, source in page:
-            if hashed in {redactor.hashed(row_key), redactor.hashed(object_key(layouts[source], row_key))}:
+            layout = layouts[source]
+            names = {row_key} if layout is None else {row_key, object_key(layout, row_key)}
+            if hashed in map(redactor.hashed, names):
                 found[row_key] = None
     return list(found)
-
-
-def _recorded_layout(identity: Mapping[str, Any]) -> Layout:
-    return Layout(
-        identity["prefix"],
-        identity["layout"],
-        reverse=identity["reverse_key"],
-        composite=len(identity["key"]) > 1,
-    )

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, unquote
 
 from daemon.objects import PROBE_KEY_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from daemon.config import SourceConfig
 
 OBJECT_KEY_BYTES_MAX = 1024
@@ -43,6 +45,19 @@ class Layout:
 def layout_of(spec: SourceConfig) -> Layout:
     """Return the layout that the configuration gives a source."""
     return Layout(spec.prefix, spec.layout, spec.reverse_key, composite=len(spec.key) > 1)
+
+
+def recorded_layout(identity: Mapping[str, Any]) -> Layout | None:
+    """Return the layout that a source's identity in the journal tells of; None where it tells of none."""
+    try:
+        return Layout(
+            identity["prefix"],
+            identity["layout"],
+            reverse=identity["reverse_key"],
+            composite=len(identity["key"]) > 1,
+        )
+    except KeyError:
+        return None
 
 
 def object_key(layout: Layout, row_key: str) -> str:

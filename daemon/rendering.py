@@ -9,12 +9,13 @@ session: `rendering_progress`, `rendering_bars`, `rendering_rates`.
 from __future__ import annotations
 
 from daemon.rendering_events import event_json, event_line
-from daemon.rendering_history import explain_json, explain_text
+from daemon.rendering_history import Explained, explain_json, explain_text
 from daemon.rendering_live import live_text
 from daemon.rendering_status import status_text
 from daemon.rendering_status_json import status_json
 
 __all__ = [
+    "Explained",
     "event_json",
     "event_line",
     "explain_json",

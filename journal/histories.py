@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from journal.events import Kind, StoredEvent, decode
+from journal.key_verifications import KeyVerification, key_verifications
 from journal.lifecycle import OUTCOME_OF_CODE, KeyState, Outcome, Trigger, advance
 from journal.projections import STATE_OF_STRAGGLER
 
 if TYPE_CHECKING:
     import sqlite3
 
-CLAIMS_WALKED_MAX = 10_000
-"""How far back the claim of a key is sought: the claim window keeps it near the key's next event."""
+EVENTS_WALKED_MAX = 50_000
+"""How far back the claim of a key is sought. The claim window keeps it near the key's next event: what can lie
+between them are failed attempts of the other keys in flight, and a sample every 15 s of a pause."""
+_COPIES = {Outcome.STORED, Outcome.RECOVERED, Outcome.PRESENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,11 @@ class KeyHistory:
         outcome: None while it is not settled; `size`, `md5`, `etag`, `version_id` belong to it.
         planned_size: bytes.
         events: everything on record that concerns it, oldest first; data of batches narrowed to this key.
+        source_id, identity: the source's id and recorded fingerprint: what its object is called follows from it.
+        outcome_seq: the event of the outcome.
+        replaced_seq: the event by which a later plan of the key was stored or found present: the bucket holds that
+            one's bytes since; None if none was.
+        verifications: what has found its object right, oldest first.
     """
 
     ordinal: int
@@ -48,6 +55,20 @@ class KeyHistory:
     etag: str | None
     version_id: str | None
     events: tuple[StoredEvent, ...]
+    source_id: int = 0
+    identity: dict[str, Any] = field(default_factory=dict)
+    outcome_seq: int | None = None
+    replaced_seq: int | None = None
+    verifications: tuple[KeyVerification, ...] = ()
+
+    @property
+    def unverified(self) -> bool:
+        """Whether an object must be in the bucket that no verification has found right since it was put there."""
+        return (
+            self.outcome in _COPIES
+            and self.replaced_seq is None
+            and all(found.outcome_seq != self.outcome_seq for found in self.verifications)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +119,14 @@ def ordinals_of(connection: sqlite3.Connection, row_key: str) -> list[int]:
 
 def key_history(connection: sqlite3.Connection, ordinal: int) -> KeyHistory:
     """Return the life of one planned key."""
-    row_key, created_at, planned, supersedes, source, number, kind, chunk_seq = connection.execute(
-        "SELECT p.row_key, p.created_at, p.size, p.supersedes, s.name, g.pass, g.kind, h.seq FROM plan p"
-        " JOIN chunk h ON h.lo = (SELECT max(lo) FROM chunk WHERE lo <= p.ordinal)"
-        " JOIN segment g ON g.id = h.segment JOIN source s ON s.id = g.source WHERE p.ordinal = ?",
-        (ordinal,),
-    ).fetchone()
+    row_key, created_at, planned, supersedes, source, source_id, identity, number, kind, chunk_seq = (
+        connection.execute(
+            "SELECT p.row_key, p.created_at, p.size, p.supersedes, s.name, s.id, s.identity, g.pass, g.kind, h.seq"
+            " FROM plan p JOIN chunk h ON h.lo = (SELECT max(lo) FROM chunk WHERE lo <= p.ordinal)"
+            " JOIN segment g ON g.id = h.segment JOIN source s ON s.id = g.source WHERE p.ordinal = ?",
+            (ordinal,),
+        ).fetchone()
+    )
     later = connection.execute("SELECT min(ordinal) FROM plan WHERE supersedes = ?", (ordinal,)).fetchone()[0]
     straggler = connection.execute(
         "SELECT state, recoveries FROM straggler WHERE ordinal = ?", (ordinal,)
@@ -123,8 +146,12 @@ def key_history(connection: sqlite3.Connection, ordinal: int) -> KeyHistory:
         state = STATE_OF_STRAGGLER[straggler[0]]
     elif claim:
         state = advance(KeyState.PLANNED, Trigger.CLAIM)
-    first_claim = claim[0] if claim else _claim_before(connection, ordinal, min(own)) if own else None
+    first_claim = (
+        claim[0] if claim else _claim_between(connection, ordinal, chunk_seq, min(own)) if own else None
+    )
     seqs = sorted({chunk_seq, *own} | ({first_claim} if first_claim else set()))
+    events = tuple(_narrowed(_event(connection, seq), ordinal) for seq in seqs)
+    replaced_seq = None if later is None else _replaced_seq(connection, ordinal)
     detail = [*entry, None, None, None, None]
     return KeyHistory(
         ordinal=ordinal,
@@ -143,7 +170,14 @@ def key_history(connection: sqlite3.Connection, ordinal: int) -> KeyHistory:
         md5=detail[3] if entry else None,
         etag=detail[4] if entry else None,
         version_id=detail[5] if entry else None,
-        events=tuple(_narrowed(_event(connection, seq), ordinal) for seq in seqs),
+        events=events,
+        source_id=source_id,
+        identity=dict(decode(chunk_seq, identity)),
+        outcome_seq=settled[1] if settled else None,
+        replaced_seq=replaced_seq,
+        verifications=key_verifications(
+            connection, source=source_id, events=events, replaced_seq=replaced_seq
+        ),
     )
 
 
@@ -154,15 +188,14 @@ def _event(connection: sqlite3.Connection, seq: int) -> StoredEvent:
     return StoredEvent(row[0], row[1], row[2], row[3], row[4], decode(seq, row[5]))
 
 
-def _claim_before(connection: sqlite3.Connection, ordinal: int, seq: int) -> int | None:
-    for claimed, text in connection.execute(
-        "SELECT seq, data FROM event WHERE seq < ? AND kind = ? ORDER BY seq DESC LIMIT ?",
-        (seq, Kind.KEYS_CLAIMED.value, CLAIMS_WALKED_MAX),
-    ):
-        data = json.loads(text)
-        if data["lo"] <= ordinal <= data["hi"]:
-            return int(claimed)
-    return None
+def _claim_between(connection: sqlite3.Connection, ordinal: int, planned_seq: int, seq: int) -> int | None:
+    """Return the event that claimed a key from the frontier, between its plan and the first event that names it."""
+    row = connection.execute(
+        "SELECT seq FROM event WHERE seq > ? AND seq < ? AND kind = ?"
+        " AND data ->> 'lo' <= ? AND data ->> 'hi' >= ? ORDER BY seq DESC LIMIT 1",
+        (max(planned_seq, seq - EVENTS_WALKED_MAX), seq, Kind.KEYS_CLAIMED.value, ordinal, ordinal),
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def _narrowed(event: StoredEvent, ordinal: int) -> StoredEvent:
@@ -234,16 +267,16 @@ def expected_objects(
 
 
 def replaced(connection: sqlite3.Connection, ordinal: int) -> bool:
-    """Say whether a later plan of the key is, or once was, stored or present: the bucket holds that one's bytes.
+    """Say whether a later plan of the same key is stored or present: the bucket holds that one's bytes."""
+    return _replaced_seq(connection, ordinal) is not None
 
-    A revoked outcome of a later plan counts too: what was written under the key does not come back with it.
-    """
+
+def _replaced_seq(connection: sqlite3.Connection, ordinal: int) -> int | None:
     (found,) = connection.execute(
         "WITH RECURSIVE later (ordinal) AS (SELECT ordinal FROM plan WHERE supersedes = ?"
         " UNION SELECT p.ordinal FROM plan p JOIN later l ON p.supersedes = l.ordinal)"
-        " SELECT EXISTS (SELECT 1 FROM later l JOIN outcome o ON o.ordinal = l.ordinal"
-        " WHERE o.code IN ('S', 'R', 'P')) OR EXISTS (SELECT 1 FROM later l JOIN key_event k"
-        " ON k.ordinal = l.ordinal JOIN event v ON v.seq = k.seq WHERE v.kind = ?)",
-        (ordinal, Kind.OUTCOMES_REVOKED.value),
+        " SELECT min(o.seq) FROM later l JOIN outcome o ON o.ordinal = l.ordinal"
+        " WHERE o.code IN ('S', 'R', 'P')",
+        (ordinal,),
     ).fetchone()
-    return bool(found)
+    return None if found is None else int(found)

@@ -23,6 +23,9 @@ from daemon.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from daemon.rendering import Explained
+    from journal.reader import Reader
+
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -96,32 +99,78 @@ def status(
 @journal_option
 @_json
 def explain(key: str, config_path: Path | None, journal_path: Path | None, *, as_json: bool) -> None:
-    """Tell the life of one row, by its KEY or the hash of it in a redacted log: planned, each attempt, the outcome."""
+    """Tell the life of one row: planned, each attempt, the outcome, and what has verified it since.
+
+    KEY is its row key, its object key (also s3://BUCKET/KEY), or the hash of either in a redacted log.
+    """
     path = find_journal(config_path, journal_path)
-    key = row_key(key)
-    from daemon.hash_lookup import redactor_of, row_keys_of
-    from daemon.redacting import PREFIX
+    text = row_key(key)
+    from daemon.hash_lookup import redactor_of
     from daemon.rendering import explain_json, explain_text
     from journal.reader import Reader
 
     now = now_us()
     with Reader.open(path) as reader:
-        histories = reader.explain(key)
-        if not histories and key.startswith(PREFIX):
-            # One hash stands for one row key, but for a chance that nobody will live to see.
-            key = next(iter(row_keys_of(reader, key, now_us=now)), key)
-            histories = reader.explain(key)
-        hashed = redactor_of(reader, now_us=now).hashed(key)
-    if not histories:
-        raise ConfigError(
-            [f'explain "{key}": no source has planned a row with this key'],
-            "keys are written as PostgreSQL writes them as text; columns of a composite key as a JSON array",
-        )
+        explained = _explained(reader, text, now=now)
+        hashed = {
+            found: redactor_of(reader, now_us=now).hashed(found)
+            for found in sorted({history.row_key for history in explained.histories})
+        }
     if as_json:
-        click.echo(json.dumps(explain_json(key, histories) | {"hash": hashed}, indent=2))
+        document = explain_json(explained)
+        document["hash"] = next(iter(hashed.values()))
+        for plan in document["plans"]:
+            plan["hash"] = hashed[plan["row_key"]]
+        click.echo(json.dumps(document, indent=2))
     else:
-        click.echo(explain_text(key, histories))
-        click.echo(f"redacted: {hashed}")
+        click.echo(explain_text(explained))
+        click.echo(f"redacted: {', '.join(hashed.values())}")
+
+
+def _explained(reader: Reader, text: str, *, now: int) -> Explained:
+    """Return the rows that `text` names as a row key, as an object key, or as the hash of one.
+
+    Raises:
+        ConfigError: there is none; the message says what it could have been.
+    """
+    from daemon.hash_lookup import row_keys_of
+    from daemon.object_lookup import object_name, rows_of_object, unnamed
+    from daemon.redacting import PREFIX
+    from daemon.rendering import Explained
+    from journal.queries import sources
+
+    by_row_key = reader.explain(text)
+    known = list(reader.read(sources).values())
+    name = object_name(text)
+    rows = rows_of_object(name, known)
+    seen = {history.ordinal for history in by_row_key}
+    by_object_key = [
+        history
+        for source, found in rows
+        for history in reader.explain(found)
+        if history.source_id == source.id and history.ordinal not in seen
+    ]
+    if by_row_key or by_object_key:
+        return Explained(text, by_row_key, by_object_key)
+    if text.startswith(PREFIX):
+        # One hash stands for one row key, but for a chance that nobody will live to see.
+        found_keys = row_keys_of(reader, text, now_us=now)
+        if found_keys:
+            return Explained(found_keys[0], reader.explain(found_keys[0]))
+    problems = [f'explain "{text}": no source has planned a row with this key']
+    if rows:
+        problems += [
+            f'it would be the object key of row "{found}" of source {source.name}, which was never planned'
+            for source, found in rows
+            if found != text
+        ]
+    elif name.bucket is not None or "/" in text:
+        problems.append(f"nor is it an object key: {unnamed(name, known)}")
+    raise ConfigError(
+        problems,
+        "keys are written as PostgreSQL writes them as text; columns of a composite key as a JSON array;"
+        " object keys whole, with their prefix",
+    )
 
 
 @click.command()

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from journal import histories
 from journal.entries import AttemptFailed, Settled
 from journal.lifecycle import KeyState, Outcome
 from journal.reader import Reader
 from tests.journal.journals import MD5, NOW_US, abandon, park, plan, planned, reopen, rows, settle, take
 
 if TYPE_CHECKING:
+    import sqlite3
     from pathlib import Path
+
+    import pytest
 
 
 def test_the_whole_life_of_one_key_is_told_in_order(tmp_path: Path) -> None:
@@ -168,4 +172,63 @@ def test_an_object_gives_way_to_the_later_plan_of_its_key_once_that_is_stored(tm
             (4, 2, 5),
             (5, 4, None),
         ]
+    journal.close()
+
+
+def test_no_query_of_a_keys_life_walks_a_table_of_keys(tmp_path: Path) -> None:
+    """The claim alone is sought by a walk, over part of the log; claims and segments are small tables."""
+    path = tmp_path / "journal.db"
+    journal, source = planned(path)
+    journal.build_key_index()
+    take(journal, source)
+    settle(journal, range(1, 11))
+    journal.begin_pass(source, kind="snapshot", now_us=NOW_US)
+    journal.seal_chunk(source, [("k00000", None, 7, 1)], now_us=NOW_US)
+    journal.seal_segment(source, excluded={}, unusable=0, unusable_example=None, now_us=NOW_US)
+    statements: list[str] = []
+
+    def told(connection: sqlite3.Connection) -> None:
+        connection.set_trace_callback(statements.append)
+        for ordinal in histories.ordinals_of(connection, "k00000"):
+            histories.key_history(connection, ordinal)
+        connection.set_trace_callback(None)
+
+    with Reader.open(path) as reader:
+        reader.read(told)
+        plans = {
+            statement: reader.read(
+                lambda connection, statement=statement: [
+                    row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+                ]
+            )
+            for statement in set(statements)
+        }
+    assert len(plans) > 8
+    walks = {
+        line
+        for lines in plans.values()
+        for line in lines
+        if line.startswith("SCAN") and "CONSTANT" not in line
+    }
+    assert walks <= {"SCAN claim", "SCAN l", "SCAN verification"}
+    journal.close()
+
+
+def test_the_claim_of_a_key_is_sought_no_further_back_than_its_plan_and_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path)
+    take(journal, source)
+    for _ in range(5):
+        journal.record([AttemptFailed(2, "PUT", "server", "answered 503", 503)], now_us=NOW_US)
+    settle(journal, range(1, 11))
+    with Reader.open(path) as reader:
+        assert [event.kind for event in reader.explain("k00000")[0].events] == [
+            "chunk_sealed",
+            "keys_claimed",
+            "outcomes_recorded",
+        ]
+        monkeypatch.setattr(histories, "EVENTS_WALKED_MAX", 5)
+        assert len(reader.explain("k00000")[0].events) == 2
     journal.close()

@@ -36,9 +36,10 @@ def eventful_journal(path):
     journal.note(Kind.SERVER_RECORDED, {"system_identifier": "7", "timeline": 1}, now_us=now())
     cas = journal.add_source(
         "cas",
-        {"database": "app", "table": "public.cas", "key": ["key"], "bucket": "blobs", "prefix": "cas/"},
+        {"database": "app", "table": "public.cas", "key": ["key"], "bucket": "blobs", "prefix": "cas/",
+         "layout": "tiered", "reverse_key": False},
         now_us=now(),
-    )
+    )  # fmt: skip
     journal.note(
         Kind.PROBE_RECORDED,
         {"bucket": "blobs", "conditional": "ignored", "deletable": False, "key": "cas/.backfill-probe"},

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from daemon.rendering import explain_json, explain_text
+from daemon.rendering import Explained, explain_json, explain_text
 from journal.entries import Settled
 from journal.lifecycle import Outcome
 from journal.reader import Reader
@@ -30,13 +30,13 @@ def histories(tmp_path_factory):
 
 
 def test_the_life_of_a_key_is_told_in_order_and_in_words(histories):
-    text = "\n\n".join(explain_text(key, histories[key]) for key in KEYS)
+    text = "\n\n".join(explain_text(Explained(key, histories[key])) for key in KEYS)
     assert all(line.isprintable() for line in text.splitlines())
     assert_golden("explain.txt", text)
 
 
 def test_json_holds_the_key_as_it_is_and_every_plan_of_it(histories):
-    document = json.loads(json.dumps(explain_json("a-stored", histories["a-stored"])))
+    document = json.loads(json.dumps(explain_json(Explained("a-stored", histories["a-stored"]))))
     assert document["schema_version"] == 1
     first, second = document["plans"]
     assert (first["ordinal"], first["superseded_by"], second["ordinal"], second["supersedes"]) == (1, 7, 7, 1)
@@ -45,4 +45,4 @@ def test_json_holds_the_key_as_it_is_and_every_plan_of_it(histories):
         "keys_claimed",
         "outcomes_recorded",
     ]
-    assert explain_json(HOSTILE_KEY, histories[HOSTILE_KEY])["key"] == HOSTILE_KEY
+    assert explain_json(Explained(HOSTILE_KEY, histories[HOSTILE_KEY]))["key"] == HOSTILE_KEY
