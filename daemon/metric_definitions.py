@@ -123,10 +123,15 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "verification_mismatches",
         "gauge",
-        (),
-        "Objects that the newest finished verification found wrong; absent: there was none.",
+        ("tier",),
+        "Mismatches that the newest finished verification of a tier found; absent: there was none.",
     ),
-    Definition("verified_timestamp_seconds", "gauge", (), "Unix time of the newest finished verification."),
+    Definition(
+        "verified_timestamp_seconds",
+        "gauge",
+        ("tier",),
+        "Unix time of the newest finished verification of a tier.",
+    ),
     Definition(
         "heartbeat_age_seconds",
         "gauge",

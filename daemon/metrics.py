@@ -185,7 +185,9 @@ def _recorded(made: _Families, recorded: Recorded) -> None:
     made.gauge("journal_bytes", recorded.sizes.file)
     made.gauge("journal_wal_bytes", recorded.sizes.wal)
     made.gauge("journal_disk_free_bytes", recorded.sizes.free)
-    _verification(made, status)
+    for verified in recorded.view.verified:
+        made.gauge("verification_mismatches", verified.mismatches, verified.tier)
+        made.time("verified_timestamp_seconds", verified.finished_us, verified.tier)
 
 
 def _source(made: _Families, source: SourceStatus) -> None:
@@ -210,13 +212,3 @@ def _source(made: _Families, source: SourceStatus) -> None:
     )
     made.gauge("closed", int(source.closed), name)
     made.time("last_progress_timestamp_seconds", source.last_outcome_us, name)
-
-
-def _verification(made: _Families, status: MigrationStatus) -> None:
-    """Count what fails a verification: an extra object only where the operator asked for that."""
-    last = status.verification
-    if last is None:
-        return
-    counted = ("missing", "differing", *(("extra",) if last.data.get("extra_fails") else ()))
-    made.gauge("verification_mismatches", sum(int(last.data.get(name, 0)) for name in counted))
-    made.time("verified_timestamp_seconds", last.ts_us)

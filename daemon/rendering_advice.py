@@ -42,7 +42,12 @@ def reason(status: MigrationStatus, now_us: int) -> str:  # noqa: PLR0911 -- one
     if session.ended_us is not None:
         message = session.message or ""
         found = session.reason or ""
-        return units.shown(f"{found}: {message}" if message else found)
+        told = units.shown(f"{found}: {message}" if message else found)
+        waiting = sum(source.counts.pending for source in status.sources)
+        if waiting and not session.exit_code:
+            # It had left none: an operator requeued keys since, or took their outcomes back.
+            told += f"; now {units.plural(waiting, 'key waits', 'keys wait')} to be driven again"
+        return told
     if status.state is MigrationState.DRAINING:
         return "asked to stop: uploads under way may end, nothing new is claimed"
     if status.state is MigrationState.PAUSED:
@@ -95,9 +100,13 @@ def _resuming(status: MigrationStatus) -> list[str]:
 
 
 def _after_completion(status: MigrationStatus) -> list[str]:
-    last = status.verification
-    if last is None or (status.completed_us is not None and last.ts_us < status.completed_us):
+    """A tier that found a mismatch is told of until it has found none, whatever other tiers said since."""
+    since = [one for one in status.verifications if one.ts_us >= (status.completed_us or 0)]
+    if not since:
         return ["`backfillctl verify` compares the bucket with the journal"]
-    if last.data.get("exit_code"):
-        return ["`backfillctl events --kind finding_recorded` names the objects that are wrong"]
+    if any(one.data.get("exit_code") for one in since):
+        return [
+            "`backfillctl events --kind finding_recorded` names what is wrong",
+            "for objects: `backfillctl verify --repair`, then `run`; for changed rows: `plan --reconcile`, then `run`",
+        ]
     return []

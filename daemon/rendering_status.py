@@ -9,12 +9,13 @@ from daemon.rendering_advice import next_steps, reason
 from daemon.rendering_course import force_facts, rates_table, slow_downs, standing_note, where_time_went
 from daemon.rendering_events import reasons
 from daemon.rendering_tables import counts_table
+from daemon.rendering_verified import checked_words, found_words
 from daemon.rendering_view import view
 from journal.checkpoint import Order
 from journal.status import MigrationState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from daemon.rendering_view import View
     from journal.checkpoint import Checkpoint
@@ -32,7 +33,7 @@ def status_text(status: MigrationStatus, *, now_us: int, width: int, past: bool 
 
     In order: who works on it or how it ended, and what slows it down; counts of each source; rates and ETA;
     where the time went; the safe checkpoint, ready to paste; planning and closing; what is excluded; keys that
-    can't be objects; what is parked, what failed; the last verification; the next step.
+    can't be objects; what is parked, what failed; the newest verification of each tier; the next step.
     A section without anything to tell is left out, but for the checkpoint and the exclusions, of which it is
     told that there is none.
 
@@ -59,7 +60,7 @@ def status_text(status: MigrationStatus, *, now_us: int, width: int, past: bool 
         _probes(status, width),
         _parked(status, width),
         _failures(status, now_us, width),
-        _verification(status, now_us, width),
+        _verified(seen, width),
         [] if past else _advice(status, width),
     ]
     return "\n\n".join("\n".join(section) for section in sections if section)
@@ -244,19 +245,16 @@ def _failures(status: MigrationStatus, now_us: int, width: int) -> list[str]:
     return ["failed attempts (newest example of each)", *lines] if lines else []
 
 
-def _verification(status: MigrationStatus, now_us: int, width: int) -> list[str]:
-    last = status.verification
-    if last is None:
-        return []
-    data = last.data
-    number: Callable[[str], str] = lambda field: units.count(int(data.get(field, 0)))  # noqa: E731
-    verdict = "mismatch" if data.get("exit_code") else "no mismatch"
-    text = (
-        f"last verification, {units.ago(last.ts_us, now_us)} (tier {units.shown(str(data.get('tier')))}): {verdict};"
-        f" {number('checked')} keys checked, {number('by_md5')} by MD5, {number('by_size')} by size only,"
-        f" {number('missing')} missing, {number('differing')} differing, {number('extra')} extra"
-    )
-    return units.wrap(text, width, rest="  ")
+def _verified(seen: View, width: int) -> list[str]:
+    lines: list[str] = []
+    for one in seen.verified:
+        text = (
+            f"verified by {units.shown(one.tier)} {units.ago(one.finished_us, seen.now_us)}:"
+            f" {'mismatch' if one.failed else 'no mismatch'} in {checked_words(one)}"
+        )
+        found = found_words(one)
+        lines += units.wrap(f"{text}; {found}" if found else text, width, rest="  ")
+    return lines
 
 
 def _advice(status: MigrationStatus, width: int) -> list[str]:

@@ -53,7 +53,8 @@ def status_json(status: MigrationStatus, *, now_us: int, past: bool = False) -> 
       - `excluded` (reason to rows), `unusable_rows`, `unusable_example`;
       - `probe` (data of the newest probe event or null);
       - `parked`: `failure`, `count`, `example_key`, `message`; `failures`: the same with `operation`, `last_us`.
-    - `halt`, `probe`, `verification`, `server`: `time_us` and `data` of the newest such event, or null.
+    - `halt`, `probe`, `verification`, `server`: `time_us` and `data` of the newest such event, or null;
+      `verifications`: the same of the newest finished verification of each tier, the newest first.
     - `next_steps`: what the operator should do, in words; empty of an earlier moment.
     """
     seen = view(status, now_us=now_us)
@@ -90,7 +91,8 @@ def status_json(status: MigrationStatus, *, now_us: int, past: bool = False) -> 
         "sources": [_source(source, line) for source, line in zip(status.sources, seen.sources, strict=True)],
         "halt": _note(status.halt),
         "probe": _note(status.probe),
-        "verification": _note(status.verification),
+        "verification": _note(status.verifications[0] if status.verifications else None),
+        "verifications": [_note(one) for one in status.verifications],
         "server": _note(status.server),
         "next_steps": [] if past else list(seen.next_steps),
     }

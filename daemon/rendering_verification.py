@@ -102,16 +102,17 @@ def repaired_text(number: int, results: Sequence[VerificationResult], *, overwri
 
 
 def bound_words(keys: int, of: int) -> str:
-    """Return what a sample without a mismatch proves, the rate rounded up to two digits."""
+    """Return what a sample without a mismatch proves."""
     drawn = f"no mismatch in {units.count(keys)} of {units.plural(of, 'key')}"
     bound = mismatch_bound(keys, of)
-    if not bound:
-        return drawn
+    return f"{drawn}: {rate_words(bound)}" if bound else drawn
+
+
+def rate_words(bound: float) -> str:
+    """Return "the mismatch rate is below 0.69 % at 99.9 % confidence": a share above 0, rounded up to two digits."""
     digits = 1 - math.floor(math.log10(bound * 100))
     percent = math.ceil(bound * 100 * 10**digits) / 10**digits
-    return f"{drawn}: the mismatch rate is below {percent:.{max(digits, 0)}f} % at {CONFIDENCE:.1%} confidence".replace(
-        "99.9%", "99.9 %"
-    )
+    return f"the mismatch rate is below {percent:.{max(digits, 0)}f} % at {CONFIDENCE * 100:g} % confidence"
 
 
 def verification_word(results: Sequence[VerificationResult]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from daemon.causes import HOLDS, Cause, cause_words
 from daemon.rendering_advice import next_steps, reason
 from daemon.rendering_pace import Speed, amounts_of, at_work, speeds
+from daemon.rendering_verified import Verified, verified
 from daemon.tunables import as_set
 from journal.entries import SourceCounts
 from journal.status import MigrationState
@@ -127,6 +128,7 @@ class View:
         spent: where all sessions' time went, the costliest first; `spent_seconds` is the sum.
         deadline_us: `migration.deadline` of the newest session; nothing depends on it but what people are told.
         faults: parked keys first, then the most frequent.
+        verified: the newest verification of each tier, the newest first.
     """
 
     name: str
@@ -145,6 +147,7 @@ class View:
     spent: tuple[Spent, ...]
     spent_seconds: int
     faults: tuple[Fault, ...]
+    verified: tuple[Verified, ...]
     next_steps: tuple[str, ...]
 
     @property
@@ -199,6 +202,7 @@ def view(status: MigrationStatus, *, now_us: int) -> View:
         spent=_spent(status),
         spent_seconds=sum(status.spent_ms.values()) // 1000,
         faults=_faults(status.sources),
+        verified=tuple(map(verified, status.verifications)),
         next_steps=tuple(next_steps(status)),
     )
 

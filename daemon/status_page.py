@@ -26,11 +26,13 @@ from daemon.page_parts import (
     swatches,
 )
 from daemon.page_sections import faults, spent, steps, table
+from daemon.rendering_verified import checked_words, found_words
 from journal.status import MigrationState
 
 if TYPE_CHECKING:
+    from daemon.rendering_verified import Verified
     from daemon.rendering_view import View
-    from journal.status import MigrationStatus, NoteStatus
+    from journal.status import MigrationStatus
 
 
 class Phase(StrEnum):
@@ -81,7 +83,7 @@ def page(status: MigrationStatus, view: View, *, phase: Phase) -> str:
         [
             f'<div class="top"><h1>{escaped(view.name)}</h1>{_asof(view.now_us)}</div>',
             *_banners(view, phase),
-            _verification(status.verification, view.now_us),
+            *(_verified(one, view.now_us) for one in view.verified),
             _hero(view, word),
             _figures(view),
             steps(view),
@@ -191,17 +193,12 @@ def _banners(view: View, phase: Phase) -> list[str]:
     return found
 
 
-def _verification(last: NoteStatus | None, now_us: int) -> str:
-    if last is None:
-        return ""
-    ago = units.ago(last.ts_us, now_us)
-    checked = units.plural(int(last.data.get("checked", 0)), "key")
-    if not last.data.get("exit_code"):
-        return banner("good", "Verified:", f"{checked} compared with the bucket {ago}, no mismatch")
-    found = ", ".join(
-        f"{units.count(int(last.data.get(word, 0)))} {word}" for word in ("missing", "differing", "extra")
-    )
-    return banner("bad", "Verification found a mismatch:", f"{found}, of {checked} compared {ago}")
+def _verified(one: Verified, now_us: int) -> str:
+    ago = units.ago(one.finished_us, now_us)
+    if not one.failed:
+        return banner("good", f"Verified by {one.tier}", f"{ago}: no mismatch in {checked_words(one)}")
+    text = f"{ago}: {found_words(one)}, of {checked_words(one)}"
+    return banner("bad", f"Verification by {one.tier} found a mismatch", text)
 
 
 def _hero(view: View, word: str) -> str:

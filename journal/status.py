@@ -14,6 +14,7 @@ from journal.entries import SourceCounts
 from journal.events import Kind, decode
 from journal.lock import Owner
 from journal.projections import PARK_OPERATION
+from journal.verification_runs import newest_of_each_tier
 
 if TYPE_CHECKING:
     import sqlite3
@@ -132,7 +133,7 @@ class MigrationStatus:
         head_seq, last_event_us: the newest event.
         halt: why the newest session halted, if it did.
         probe: the newest `probe_recorded` that names no source.
-        verification: the newest finished verification.
+        verifications: the newest finished one of each tier, the newest first.
         server: the newest PostgreSQL server recorded or accepted.
         settings: the newest `settings_changed`: what the newest session that differed runs with.
         pause: the operator's pause in force: who and when.
@@ -156,8 +157,8 @@ class MigrationStatus:
     sources: tuple[SourceStatus, ...]
     halt: NoteStatus | None
     probe: NoteStatus | None
-    verification: NoteStatus | None
     server: NoteStatus | None
+    verifications: tuple[NoteStatus, ...] = ()
     pause: NoteStatus | None = None
     tunables: NoteStatus | None = None
     throttle: NoteStatus | None = None
@@ -278,7 +279,7 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
         sources=sources,
         halt=newest(Kind.HALTED) if in_session(Kind.HALTED) else None,
         probe=newest(Kind.PROBE_RECORDED),
-        verification=newest(Kind.VERIFICATION_FINISHED),
+        verifications=tuple(_note(connection, seq) for seq in newest_of_each_tier(connection)),
         server=newest(Kind.SERVER_RECORDED, Kind.SERVER_ACCEPTED),
         pause=newest(Kind.PAUSED) if in_force(Kind.PAUSED, Kind.RESUMED) else None,
         tunables=newest(Kind.TUNABLES_SET),

@@ -99,6 +99,14 @@ def open_run(connection: sqlite3.Connection) -> OpenRun | None:
     )
 
 
+def newest_of_each_tier(connection: sqlite3.Connection) -> list[int]:
+    """Return the `verification_finished` of each tier that has one, the newest first."""
+    return [
+        row[0]
+        for row in connection.execute("SELECT max(seq) FROM verification GROUP BY tier ORDER BY 1 DESC")
+    ]
+
+
 def _run(connection: sqlite3.Connection, seq: int, ts_us: int, data: dict[str, Any]) -> VerificationRun:
     started = data.get("run", 0)
     sample = data.get("sample")

@@ -242,7 +242,8 @@ def test_passes_closing_probe_and_notes_are_shown(tmp_path: Path) -> None:
     journal.close_source(source, proof="no older transaction", proven=False, now_us=NOW_US)
     journal.note("probe_recorded", {"finding": "atomic"}, source=source, now_us=NOW_US)
     journal.note("server_recorded", {"version": 18}, now_us=NOW_US)
-    journal.note("verification_finished", {"missing": 0}, now_us=NOW_US)
+    for data in ({"tier": "list", "n": 1}, {"tier": "content"}, {"tier": "list", "n": 2}):
+        journal.note("verification_finished", data, now_us=NOW_US)
     found = read(path)
     shown = found.sources[0]
     assert [(item.number, item.kind, item.state, item.rows) for item in shown.passes] == [
@@ -252,8 +253,8 @@ def test_passes_closing_probe_and_notes_are_shown(tmp_path: Path) -> None:
     assert (shown.closed, shown.closing_proof, shown.proven) == (True, "no older transaction", False)
     assert (shown.probe, shown.unusable_example) == ({"finding": "atomic"}, "a//b")
     assert found.server is not None
-    assert found.verification is not None
-    assert (found.server.data, found.verification.data) == ({"version": 18}, {"missing": 0})
+    assert found.server.data == {"version": 18}
+    assert [one.data for one in found.verifications] == [{"tier": "list", "n": 2}, {"tier": "content"}]
     journal.close()
 
 

@@ -64,7 +64,15 @@ def eventful(path: Path) -> Journal:
     journal.sample({"network": 500_250, "replica_lag": 61_750}, now_us=NOW_US - SECOND_US)
     journal.note(
         Kind.VERIFICATION_FINISHED,
-        {"missing": 2, "differing": 1, "extra": 7, "extra_fails": False, "exit_code": 4, "checked": 9},
+        {
+            "tier": "list",
+            "missing": 2,
+            "differing": 1,
+            "extra": 7,
+            "extra_fails": False,
+            "exit_code": 4,
+            "checked": 9,
+        },
         now_us=NOW_US,
     )
     return journal

@@ -15,6 +15,7 @@ from daemon.metric_definitions import DEFINITIONS, PREFIX
 from daemon.metrics import Observed, Recorded, exposition
 from daemon.rendering_view import view
 from daemon.tunables import Tunables
+from journal.events import Kind
 from journal.reader import Reader
 from journal.sizes import JournalSizes, sizes_of
 from journal.status import MigrationState
@@ -94,8 +95,8 @@ def test_every_metric_from_the_record_has_the_journals_value(journal):
         ("state", "running"): 1,
         ("state", "paused"): 0,
         ("paused",): 0,
-        ("verification_mismatches",): 3,
-        ("verified_timestamp_seconds",): NOW_US / 1e6,
+        ("verification_mismatches", "list"): 3,
+        ("verified_timestamp_seconds", "list"): NOW_US / 1e6,
     }
     assert {key: found.get(key) for key in expected} == expected
     assert {key[2] for key in found if key[0] == "failed_attempts_total"} == {"PUT"}
@@ -187,12 +188,28 @@ def test_a_restart_is_no_reset_of_totals_but_of_histograms(journal):
     assert after["journal_commit_seconds_count",] == 0
 
 
-def test_extra_objects_are_mismatches_only_where_the_operator_asked_for_that(journal):
-    from journal.events import Kind
+@pytest.mark.parametrize(
+    ("data", "mismatches"),
+    [
+        ({"missing": 2, "differing": 1, "extra": 7}, 3),
+        ({"missing": 2, "differing": 1, "extra": 7, "extra_fails": True}, 10),
+        ({"counts": {"missing": 2, "row_changed": 5, "foreign": 1, "extra": 7}, "missing": 2}, 8),
+        ({"counts": {"row_deleted": 9, "unreadable": 3}}, 0),
+    ],
+    ids=["an extra object is none", "unless asked for", "every kind that fails", "what is told, no more"],
+)
+def test_mismatches_are_what_a_verification_fails_by(journal, data, mismatches):
+    journal.note(Kind.VERIFICATION_FINISHED, {"tier": "source", **data}, now_us=NOW_US)
+    found = samples(Observed("blobs", recorded(journal.path), Instruments()))
+    assert found["verification_mismatches", "source"] == mismatches
 
-    data = {"missing": 2, "differing": 1, "extra": 7, "extra_fails": True}
-    journal.note(Kind.VERIFICATION_FINISHED, data, now_us=NOW_US)
-    assert samples(Observed("blobs", recorded(journal.path), Instruments()))["verification_mismatches",] == 10
+
+def test_a_clean_sample_does_not_hide_what_another_tier_found(journal):
+    for data in ({"tier": "list", "missing": 3}, {"tier": "content", "missing": 0}):
+        journal.note(Kind.VERIFICATION_FINISHED, data, now_us=NOW_US)
+    found = samples(Observed("blobs", recorded(journal.path), Instruments()))
+    assert found["verification_mismatches", "list"] == 3
+    assert found["verification_mismatches", "content"] == 0
 
 
 def test_openmetrics_is_served_to_who_asks_for_it_and_parses(journal):

@@ -209,8 +209,11 @@ def test_where_the_time_went_adds_up_and_names_every_cause():
 
 
 def test_a_verification_is_told_whatever_it_found():
-    assert "Verified:" in words(rendered(ALL["complete_verified"]))
-    assert "Verification found a mismatch:" in words(rendered(ALL["complete_mismatch"]))
+    assert "Verified by list 1h00m ago: no mismatch in 40,000 keys" in words(
+        rendered(ALL["complete_verified"])
+    )
+    found = "Verification by list found a mismatch 1h00m ago: 3 missing, 7 extra, of 40,000 keys"
+    assert found in words(rendered(ALL["complete_mismatch"]))
     assert "erifi" not in words(rendered(at_work()))
 
 

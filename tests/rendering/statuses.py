@@ -104,7 +104,6 @@ def status(state, *sources, **changed):
         "completed_us": None,
         "halt": None,
         "probe": None,
-        "verification": None,
         "server": None,
     }
     return MigrationStatus(state=state, sources=sources, **{**fields, **changed})
@@ -180,7 +179,7 @@ def complete(*, verified=None, mismatch=0):
         closed("rebase_batches", id=2),
         session=ended("every key is settled", 0),
         completed_us=NOW_US - 2 * HOUR_US,
-        verification=None if verified is None else NoteStatus(verified, last),
+        verifications=() if verified is None else (NoteStatus(verified, last),),
     )
 
 
