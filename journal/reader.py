@@ -244,6 +244,7 @@ class Reader:
         source: str | int | None = None,
         since_us: int | None = None,
         after_seq: int = 0,
+        until_seq: int | None = None,
         limit: int | None = None,
     ) -> Iterator[StoredEvent]:
         """Yield events in the order of their seq, up to the newest at the time of the call.
@@ -253,12 +254,13 @@ class Reader:
             source: only of this source, by name or id.
             since_us: only events stamped at or after this time.
             after_seq: only later ones.
+            until_seq: only up to this one.
             limit: most events to yield.
 
         Raises:
             JournalError: no source of this name.
         """
-        head_seq = self.head_seq()
+        head_seq = self.head_seq() if until_seq is None else until_seq
         identifier = self._source_id(source) if isinstance(source, str) else source
         wanted = None if kinds is None else [str(kind) for kind in kinds]
         left = limit

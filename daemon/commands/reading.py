@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from daemon.commands.options import (
     row_key,
 )
 from daemon.commands.past import past_status
-from daemon.errors import ConfigError
+from daemon.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,8 +182,18 @@ def _explained(reader: Reader, text: str, *, now: int) -> Explained:
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only events of this kind; repeatable.")
 @click.option("--since", metavar="TIME", help='Only events since a time with its zone, or the last "2h".')
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N events.")
+@click.option(
+    "--follow",
+    "-f",
+    "followed",
+    is_flag=True,
+    help="Then print what is recorded from now on; Ctrl-C ends it.",
+)
 @_json
+@click.pass_context
 def events(
+    ctx: click.Context,
+    /,
     *,
     config_path: Path | None,
     journal_path: Path | None,
@@ -189,27 +201,27 @@ def events(
     kinds: tuple[str, ...],
     since: str | None,
     limit: int | None,
+    followed: bool,
     as_json: bool,
 ) -> None:
     """Print the journal's events, oldest first, one a line."""
     path = find_journal(config_path, journal_path)
     since_us = None if since is None else moment_option("--since", since)
-    from daemon.rendering import event_json, event_line
-    from journal.reader import Reader
+    from daemon.commands.following import Filter, Printer, follow, wait_for_reader
 
     _refuse_unknown_kinds(kinds)
-    with Reader.open(path) as reader:
-        names = {source.id: source.name for source in reader.status(now_us=now_us()).sources}
-        if source_name is not None and source_name not in names.values():
-            known = ", ".join(names.values()) or "none"
-            raise ConfigError(
-                [f'--source: found "{source_name}"; expected a source of this journal: {known}']
-            )
-        for event in reader.events(kinds=kinds or None, source=source_name, since_us=since_us, limit=limit):
-            if as_json:
-                click.echo(json.dumps(event_json(event, names=names)))
-            else:
-                click.echo(event_line(event, names=names))
+    printer = Printer(path, Filter(kinds, source_name, since_us, limit), as_json=as_json)
+    if not followed:
+        printer.look()
+        return
+    try:
+        follow(printer, wait_for_reader)
+    except KeyboardInterrupt:
+        # How it is meant to end: nothing is left to be told.
+        ctx.exit(ExitCode.INTERRUPTED)
+    if not printer.done:
+        # As if it had been written to: whether an event came meanwhile is chance.
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _refuse_unknown_kinds(kinds: tuple[str, ...]) -> None:
