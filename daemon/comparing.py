@@ -88,6 +88,23 @@ class Finding:
     detail: str = ""
 
 
+class Examples:
+    """The first EXAMPLES_MAX findings of each kind; one that is found again counts once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[FindingKind, dict[tuple[str, str], Finding]] = {}
+
+    def add(self, finding: Finding) -> None:
+        """Keep a finding if there is room."""
+        kept = self._kept.setdefault(finding.kind, {})
+        if len(kept) < EXAMPLES_MAX:
+            kept.setdefault((finding.source, finding.object_key or finding.detail), finding)
+
+    def all(self) -> tuple[Finding, ...]:
+        """Return them by kind."""
+        return tuple(finding for kind in FindingKind for finding in self._kept.get(kind, {}).values())
+
+
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
     """What one run found: one tier, over all keys or a sample.

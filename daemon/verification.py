@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 import trio
 
-from daemon.comparing import EXAMPLES_MAX, Finding, FindingKind, Means, TierName, VerificationResult
+from daemon.comparing import Examples, Finding, FindingKind, Means, TierName, VerificationResult
 from daemon.sampling import CONFIDENCE, EVERY_KEY, SampleSize
 from daemon.tier_list import Latest
 from daemon.tiers import Checked, Tier, VerifiedSource
 from journal.events import Kind, StoredEvent
 from journal.histories import ExpectedObject, ObjectPage
 from journal.lifecycle import SETTLED
-from journal.verification_runs import OpenRun, SampledKeys
+from journal.verification_runs import OpenRun, SampledKeys, VerificationRun
 
 FINDINGS_PER_EVENT_MAX = 500
 """Findings in one event: a bucket that is wrong altogether must not cost a commit per key."""
@@ -101,6 +101,7 @@ class Verification:
         record: RecordNote,
         scope: Scope,
         seed: int,
+        follows: int | None = None,
         told: Callable[[Verification], None] = lambda _: None,
     ) -> None:
         """Prepare.
@@ -113,6 +114,7 @@ class Verification:
             record: writes an event.
             scope: what was asked for; a sample only if its `sample` says so.
             seed: of the sample's draw.
+            follows: id of the run before this one in the same command.
             told: called after each batch.
         """
         self.tier = tier
@@ -124,12 +126,12 @@ class Verification:
         self._record = record
         self._scope = scope
         self._seed = seed
+        self._follows = follows
         self._told = told
         self._run = 0
         self._right: Counter[Means] = Counter()
         self._found: Counter[FindingKind] = Counter()
-        self._examples: dict[tuple[FindingKind, str, str], Finding] = {}
-        self._kept: Counter[FindingKind] = Counter()
+        self._examples = Examples()
         self._recorded_at = trio.current_time()
         self._right_ordinals: list[int] = []
 
@@ -181,6 +183,7 @@ class Verification:
             "until_seq": until_seq,
             "sample": sample,
             "who": self._scope.who,
+            "follows": self._follows,
             **self._scope.as_data(list(self._sources.values())),
         }
         self._run = await self._record(Kind.VERIFICATION_STARTED, data, source=None)
@@ -192,19 +195,9 @@ class Verification:
         self.done = counts["checked"]
         self._right = Counter({Means(word): number for word, number in counts["right"].items()})
         self._found = Counter({FindingKind(word): number for word, number in counts["found"].items()})
-        for event in self._journal.events(kinds=[Kind.FINDING_RECORDED.value], after_seq=self._run):
-            if event.data["run"] == self._run and event.source in self._sources:
-                for kind, ordinal, object_key, detail in event.data["findings"]:
-                    self._keep_example(
-                        Finding(
-                            FindingKind(kind),
-                            self._sources[event.source].name,
-                            object_key,
-                            ordinal,
-                            None,
-                            detail,
-                        )
-                    )
+        names = {source.id: source.name for source in self._sources.values()}
+        for finding in recorded_findings(self._journal, self._run, names):
+            self._examples.add(finding)
         return int(progress["after_seq"])
 
     async def _look_at_all(self, after_seq: int | None, until_seq: int) -> None:
@@ -264,7 +257,7 @@ class Verification:
         """Count findings, keep the first as examples, and put them on record."""
         for finding in findings:
             self._found[finding.kind] += 1
-            self._keep_example(finding)
+            self._examples.add(finding)
         recorded = [
             each for each in findings if each.kind is not FindingKind.EXTRA or self._scope.extra_fails
         ]
@@ -277,12 +270,6 @@ class Verification:
                 "ordinals": sorted({each.ordinal for each in batch if each.ordinal is not None}),
             }
             await self._record(Kind.FINDING_RECORDED, data, source=source.id)
-
-    def _keep_example(self, finding: Finding) -> None:
-        name = (finding.kind, finding.source, finding.object_key or finding.detail)
-        if self._kept[finding.kind] < EXAMPLES_MAX and name not in self._examples:
-            self._kept[finding.kind] += 1
-            self._examples[name] = finding
 
     async def _note_progress(self, cursor: int, *, at_once: bool = False) -> None:
         if not at_once and trio.current_time() - self._recorded_at < PROGRESS_SECONDS:
@@ -311,11 +298,39 @@ class Verification:
             unsettled=sum(each.planned_rows - each.settled for each in counts),
             skipped=sum(each.skipped for each in counts),
             extra_fails=self._scope.extra_fails,
-            examples=tuple(
-                finding for kind in FindingKind for finding in self._examples.values() if finding.kind is kind
-            ),
+            examples=self._examples.all(),
             seconds=seconds,
         )
+
+
+def recorded_findings(journal: Journal, run: int, names: Mapping[int, str]) -> Iterator[Finding]:
+    """Yield what a run has put on record, as far as it concerns the sources of these names by id."""
+    for event in journal.events(kinds=[Kind.FINDING_RECORDED.value], after_seq=run):
+        source = names.get(event.source or 0)
+        if event.data["run"] == run and source is not None:
+            for kind, ordinal, object_key, detail in event.data["findings"]:
+                yield Finding(FindingKind(kind), source, object_key, ordinal=ordinal, detail=detail)
+
+
+def recorded_result(journal: Journal, run: VerificationRun, names: Mapping[int, str]) -> VerificationResult:
+    """Return what a finished run found, as it returned it then."""
+    examples = Examples()
+    for finding in recorded_findings(journal, run.seq, names):
+        examples.add(finding)
+    data = run.data
+    return VerificationResult(
+        tier=run.tier,
+        run=run.seq,
+        sample=run.sample,
+        checked=data["checked"],
+        right={Means(word): number for word, number in data["right"].items()},
+        found={FindingKind(word): number for word, number in data["counts"].items()},
+        unsettled=data["unsettled"],
+        skipped=data["skipped"],
+        extra_fails=data["extra_fails"],
+        examples=examples.all(),
+        seconds=(run.finished_us - run.started_us) / 1e6,
+    )
 
 
 def _finished_data(
@@ -328,6 +343,7 @@ def _finished_data(
         "sources": started["sources"],
         "sample": started["sample"],
         "checked": result.checked,
+        "right": {means.value: number for means, number in result.right.items()},
         "by_md5": result.by_digest,
         "by_size": result.by_size,
         "missing": result.number(FindingKind.MISSING),

@@ -12,13 +12,13 @@ from daemon.log_events import LogEvent, log_event
 from daemon.recorder import Recorder
 from daemon.sampling import EVERY_KEY, SampleSize
 from daemon.tiers import Tier, VerifiedSource
-from daemon.verification import Scope, Verification
+from daemon.verification import Scope, Verification, recorded_result
 from daemon.verification_stage import discard_listing
 from journal.entries import Revocation
 from journal.events import Kind
 from journal.log import Journal
 from journal.reader import Reader
-from journal.verification_runs import OpenRun, open_run
+from journal.verification_runs import OpenRun, open_run, verification_runs
 
 REPAIRED_PER_CALL = 10_000
 """Keys whose outcome is revoked at once."""
@@ -65,9 +65,9 @@ class Verifier:
         interrupted, left = self._interrupted(steps)
         if interrupted is None:
             discard_listing(self.recorder.journal.path)
-        results = []
+        results = [] if interrupted is None else self._before(interrupted)
         for step in left:
-            result = await self._run(step, steps, interrupted)
+            result = await self._run(step, steps, interrupted, results)
             interrupted = None
             results.append(result)
             if result.sample is not None and result.damaged:
@@ -77,11 +77,15 @@ class Verifier:
                     tier=step.tier.value,
                     checked=result.checked,
                 )
-                results.append(await self._run(replace(step, sample=EVERY_KEY), steps, None))
+                results.append(await self._run(replace(step, sample=EVERY_KEY), steps, None, results))
         return results
 
     async def _run(
-        self, step: Step, steps: Sequence[Step], interrupted: OpenRun | None
+        self,
+        step: Step,
+        steps: Sequence[Step],
+        interrupted: OpenRun | None,
+        before: Sequence[VerificationResult],
     ) -> VerificationResult:
         verification = Verification(
             self.tiers[step.tier](),
@@ -91,6 +95,7 @@ class Verifier:
             record=self.recorder.note,
             scope=self._scope(step, steps),
             seed=self.random.getrandbits(32),
+            follows=before[-1].run if before else None,
             told=self.told,
         )
         return await verification.run(interrupted)
@@ -115,6 +120,17 @@ class Verifier:
                     )
                     return found, [replace(step, sample=scope.sample), *steps[place + 1 :]]
         return None, steps
+
+    def _before(self, interrupted: OpenRun) -> list[VerificationResult]:
+        """Return what the finished runs of the same command found before it was interrupted."""
+        names = {source.id: source.name for source in self.sources}
+        runs = {run.seq: run for run in self.reader.read(verification_runs)}
+        results = []
+        follows = interrupted.data.get("follows")
+        while follows in runs:
+            results.append(recorded_result(self.reader, runs[follows], names))
+            follows = runs[follows].follows
+        return results[::-1]
 
 
 async def repair(recorder: Recorder, reader: Reader, runs: Sequence[int], *, who: str) -> int:

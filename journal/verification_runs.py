@@ -30,6 +30,7 @@ class VerificationRun:
         sources: ids of the sources it looked at; None: of all.
         sample: None where it looked at every key.
         exit_code: 0, or 4 for a mismatch.
+        follows: `seq` of the run before it in the same command; None where it was the first.
         data: the rest of `verification_finished`: counts by what was found.
     """
 
@@ -42,6 +43,7 @@ class VerificationRun:
     sources: tuple[int, ...] | None
     sample: SampledKeys | None
     exit_code: int
+    follows: int | None = None
     data: dict[str, Any] = field(default_factory=dict)
 
     def covers(self, source: int, outcome_seq: int) -> bool:
@@ -109,18 +111,20 @@ def newest_of_each_tier(connection: sqlite3.Connection) -> list[int]:
 
 def _run(connection: sqlite3.Connection, seq: int, ts_us: int, data: dict[str, Any]) -> VerificationRun:
     started = data.get("run", 0)
+    _, started_us, asked = _event(connection, started) if started else (0, ts_us, {})
     sample = data.get("sample")
     sources = data.get("sources")
     return VerificationRun(
         seq=started,
         finished_seq=seq,
         tier=data["tier"],
-        started_us=_event(connection, started)[1] if started else ts_us,
+        started_us=started_us,
         finished_us=ts_us,
         until_seq=data.get("until_seq", seq),
         sources=None if sources is None else tuple(sources),
         sample=None if sample is None else SampledKeys(sample["keys"], sample["of"]),
         exit_code=data["exit_code"],
+        follows=asked.get("follows"),
         data=data,
     )
 

@@ -267,6 +267,33 @@ def test_a_mismatch_in_the_sample_makes_every_key_be_looked_at(tmp_path):
     assert (whole.sample, whole.checked, whole.number(FindingKind.DIFFERING)) == (None, 20, 18)
 
 
+@settings(max_examples=40, deadline=None)
+@given(crashes=st.lists(st.integers(1, 25), max_size=5))
+def test_a_verification_of_two_tiers_tells_of_both_wherever_it_is_interrupted(tmp_path_factory, crashes):
+    """The sample of the second is escalated."""
+    journal, bucket = world(tmp_path_factory.mktemp("world") / "journal.db")
+    rotten = {key: (1, md5_of("rotten")) for key in bucket}
+    steps = (Step(TierName.LIST), Step(TierName.HEAD, SampleSize(keys=9)))
+    with journal:
+        for at in [*crashes, 0]:
+            deaths = Deaths(at)
+            lister, head = DyingLister({"blobs": bucket}, deaths), LookedUp(rotten, deaths)
+            tiers = {
+                TierName.LIST: lambda lister=lister: ListTier(journal.path, lister, journal.latest, policy()),
+                TierName.HEAD: lambda head=head: head,
+            }
+            results = go(journal, tiers, steps, deaths)
+            if results is not None:
+                break
+        listed = {FindingKind.MISSING: 2, FindingKind.DIFFERING: 1, FindingKind.EXTRA: 1}
+        assert [facts(result) for result in results] == [
+            (20, {Means.MD5: 17}, listed, 4),
+            (9, {}, {FindingKind.DIFFERING: 9}, 4),
+            (20, {}, {FindingKind.DIFFERING: 20}, 4),
+        ]
+        assert {each.object_key for each in results[0].examples} == {"a/k003", "a/k010", "a/k015", "a/stray"}
+
+
 def test_rows_that_changed_do_not_escalate_a_sample():
     assert not verification.VerificationResult("content", found={FindingKind.ROW_CHANGED: 1}).damaged
 

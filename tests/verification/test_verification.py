@@ -186,12 +186,20 @@ def test_the_end_is_on_record_with_its_numbers(tmp_path):
         [finished] = events_of(journal, Kind.VERIFICATION_FINISHED)
         [finding] = events_of(journal, Kind.FINDING_RECORDED)
     scope = {"until_seq": started.seq - 1, "sample": None, "sources": [1], "extra_fails": False}
-    assert started.data == {"tier": "list", "tiers": ["list"], "asked": None, "who": "", **scope}
+    assert started.data == {
+        "tier": "list",
+        "tiers": ["list"],
+        "asked": None,
+        "who": "",
+        "follows": None,
+        **scope,
+    }
     assert finished.data == {
         "run": started.seq,
         "tier": "list",
         **scope,
         "checked": 3,
+        "right": {"md5": 2},
         "by_md5": 2,
         "by_size": 0,
         "missing": 1,
