@@ -173,19 +173,7 @@ class Bucket:
             return None
         if answer.status != 200:
             raise self._failed(exchange, answer)
-        return ObjectFacts(
-            size=_content_length(subject, answer),
-            etag=unquoted(answer.headers.get("etag", "")),
-            version_id=answer.headers.get("x-amz-version-id"),
-            encryption=answer.headers.get("x-amz-server-side-encryption"),
-            metadata={
-                name.lower().removeprefix(_META): value
-                for name, value in answer.headers.items()
-                if name.lower().startswith(_META)
-            },
-            retained_until=answer.headers.get("x-amz-object-lock-retain-until-date"),
-            legal_hold=answer.headers.get("x-amz-object-lock-legal-hold", "").upper() == "ON",
-        )
+        return _facts(subject, answer)
 
     async def get_digest(self, bucket: str, key: str, *, size_max: int) -> tuple[str, int]:
         """Return MD5 (hex) and size of what is under `key`, read as a stream of bounded memory.
@@ -194,26 +182,43 @@ class Bucket:
             Failure: CONFLICT if nothing is there any more or it is larger than `size_max` bytes, which the
                 caller learnt from HEAD: it changed meanwhile.
         """
-        subject = Subject("GET", bucket, key)
+        digest = new_md5(usedforsecurity=False)
+        found = await self._read(Subject("GET", bucket, key), size_max, digest.update)
+        if found is None:
+            raise _changed(Subject("GET", bucket, key), "nothing, though it was there a moment ago")
+        return digest.hexdigest(), found.size
+
+    async def get(self, bucket: str, key: str, *, size_max: int) -> tuple[ObjectFacts, bytes] | None:
+        """Return what is under `key`, whole; None if nothing is.
+
+        Raises:
+            Failure: CONFLICT if it is larger than `size_max` bytes.
+        """
+        body = bytearray()
+        found = await self._read(Subject("GET", bucket, key), size_max, body.extend)
+        return None if found is None else (found, bytes(body))
+
+    async def _read(
+        self, subject: Subject, size_max: int, take: Callable[[bytes], object]
+    ) -> ObjectFacts | None:
         exchange = await self._send(subject, [])
         if exchange.status != 200:
             failure = self._failed(exchange, await exchange.read())
             if failure.code == "NoSuchKey":
-                raise _changed(subject, "nothing, though it was there a moment ago")
+                return None
             raise failure
-        digest = new_md5(usedforsecurity=False)
         size = 0
         async with exchange.chunks() as chunks:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > size_max:
-                    raise _changed(subject, f"more than the {size_max} bytes it had a moment ago")
-                digest.update(chunk)
-        answer = exchange.answer()
-        if _content_length(subject, answer) != size:
-            problem = f"expected {_content_length(subject, answer)} bytes as announced, found {size}"
-            raise garbled(subject, problem, answer)
-        return digest.hexdigest(), size
+                    raise _changed(subject, f"more than the {size_max} bytes expected")
+                take(chunk)
+        facts = _facts(subject, exchange.answer())
+        if facts.size != size:
+            problem = f"expected {facts.size} bytes as announced, found {size}"
+            raise garbled(subject, problem, exchange.answer())
+        return facts
 
     async def list_page(
         self, bucket: str, prefix: str, *, token: str | None
@@ -347,6 +352,23 @@ def _headers(values: Mapping[str, str | None]) -> list[Header]:
 def _metadata_bytes(headers: Mapping[str, str]) -> int:
     return sum(
         len(name) - len(_META) + len(value) for name, value in headers.items() if name.startswith(_META)
+    )
+
+
+def _facts(subject: Subject, answer: Answer) -> ObjectFacts:
+    """Return what the head of an answer to HEAD or GET says of an object."""
+    return ObjectFacts(
+        size=_content_length(subject, answer),
+        etag=unquoted(answer.headers.get("etag", "")),
+        version_id=answer.headers.get("x-amz-version-id"),
+        encryption=answer.headers.get("x-amz-server-side-encryption"),
+        metadata={
+            name.lower().removeprefix(_META): value
+            for name, value in answer.headers.items()
+            if name.lower().startswith(_META)
+        },
+        retained_until=answer.headers.get("x-amz-object-lock-retain-until-date"),
+        legal_hold=answer.headers.get("x-amz-object-lock-legal-hold", "").upper() == "ON",
     )
 
 

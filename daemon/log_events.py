@@ -48,6 +48,8 @@ class LogEvent(Enum):
     BUCKET_LISTED = (logging.INFO, "how much of a bucket's listing has arrived")
     UNDO_PROGRESS = (logging.INFO, "how many objects `undo` has deleted so far, or would delete")
     OBJECT_LEFT = (logging.WARNING, "an object of this migration's journal that `undo` leaves, and why")
+    RESTORE_PROGRESS = (logging.INFO, "how many rows `restore` has written so far, or would write")
+    ROW_LEFT = (logging.WARNING, "a row that `restore` could not write as it is on record, and why")
     SOURCE_UNPLANNED = (logging.WARNING, "`verify` leaves out a source that was never planned")
     METRICS_SERVED = (
         logging.INFO,

@@ -218,6 +218,13 @@ def _deleted(data: Mapping[str, Any]) -> str:
     return f"{ordinals(named)}{' found gone already' if data['already_gone'] else ''}"
 
 
+def _restored(data: Mapping[str, Any]) -> str:
+    return units.shown(
+        f"by {data['who']}: {units.plural(data['restored'], 'row')} into {data['into']};"
+        f" {data['equal']} were there, {data['different']} differ, {data['unread']} could not be had"
+    )
+
+
 def _chunk(data: Mapping[str, Any]) -> str:
     lo, rows = data["lo"], data["n"]
     return f"ordinals {lo} to {lo + rows - 1}, {units.plural(rows, 'row')}, {units.size(data['bytes'])}"
@@ -280,6 +287,6 @@ _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.UNDO_STARTED: _undo_started,
     Kind.OBJECTS_DELETED: _deleted,
     Kind.UNDO_FINISHED: _undo_finished,
-    Kind.ROWS_RESTORED: facts_words,
+    Kind.ROWS_RESTORED: _restored,
     Kind.ATTESTED: facts_words,
 }

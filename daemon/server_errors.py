@@ -112,7 +112,9 @@ def refused_connection(error: Exception, where: str, *, iam: bool = False) -> Ba
 
 def translated(error: BaseException, operation: str, where: str) -> Exception:
     """Return the failure or error that `error` of the driver amounts to, without payload or secret."""
-    subject = f"{operation.lower()} {'to' if operation == 'CONNECT' else 'from'} PostgreSQL at {where}"
+    subject = (
+        f"{operation.lower()} {'to' if operation in {'CONNECT', 'WRITE'} else 'from'} PostgreSQL at {where}"
+    )
     code = sqlstate_of(error)
     if code is not None:
         return _answered(error, code, operation, subject, where)

@@ -28,12 +28,14 @@ from daemon.conninfo import ConnectionTarget, connection_target
 from daemon.contact import outlasting
 from daemon.errors import ConfigError, UnreachableError
 from daemon.iam_login import IamLogin, iam_login
+from daemon.instants import as_received, as_sent
 from daemon.pooling import loses_settings
 from daemon.reading import PostgresSource
 from daemon.retrying import Failure
 from daemon.row_queries import set_statements
-from daemon.rows import INFINITY_US, MINUS_INFINITY_US, ServerFacts
+from daemon.rows import ServerFacts
 from daemon.server_errors import pooled, refused_connection, translated
+from daemon.session_settings import FETCH_SETTINGS, WRITING, session_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -45,35 +47,14 @@ if TYPE_CHECKING:
 __all__ = ["PostgresSource", "open_source"]
 
 T = TypeVar("T")
+UNTHROTTLED = ThrottleConfig()
 
 SCAN_BATCH_ROWS = 5_000
 """Rows per cursor fetch: the fastest way of reading measured, level with COPY."""
 COMMAND_GRACE_SECONDS = 5.0
 """How much longer than statement_timeout we wait for the server to say so itself."""
-UNTHROTTLED = ThrottleConfig()
 CLOSE_SECONDS = 0.5
 """What a polite goodbye may take; a frozen server gets none."""
-IDLE_IN_TRANSACTION_SECONDS = 60.0
-"""How long a scan's consumer may dwell on one batch."""
-
-EPOCH_2000_US = 946_684_800_000_000
-"""2000-01-01, from which PostgreSQL counts, in microseconds since 1970-01-01 UTC."""
-
-_SETTINGS = {
-    "default_transaction_read_only": "on",
-    "row_security": "off",
-    "search_path": "",
-    "timezone": "UTC",
-    "datestyle": "ISO, YMD",
-    "bytea_output": "hex",
-    "standard_conforming_strings": "on",
-    "jit": "off",
-    "max_parallel_workers_per_gather": "0",
-    "plan_cache_mode": "force_custom_plan",
-    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS * 1000:.0f}",
-}
-FETCH_SETTINGS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
-"""A fetch goes by the key's index or not at all: a stale estimate must not read someone's production table."""
 
 
 @contextlib.asynccontextmanager
@@ -106,18 +87,11 @@ async def open_source(
     """
     target = connection_target(postgres.dsn, os.environ, Path.home(), iam=postgres.auth == "rds-iam")
     login = iam_login(target.login, postgres.region, credentials)
-    raised: BaseException | None = None
-    # trio-asyncio would wrap whatever leaves its loop in two groups; it is raised outside instead, as it was.
-    async with trio_asyncio.open_loop() as loop:
-        loop.set_default_executor(_AbandoningExecutor())
-        settings = {
-            **_SETTINGS,
-            "lock_timeout": f"{postgres.lock_timeout * 1000:.0f}",
-        }
+    async with _event_loop() as loop:
         first_server = FirstServer()
 
         def session(extra: Mapping[str, str], timeout: float = postgres.statement_timeout) -> Session:
-            given = {**settings, **extra, "statement_timeout": f"{timeout * 1000:.0f}"}
+            given = {**session_settings(postgres.lock_timeout, timeout), **extra}
             allowed = timeout + COMMAND_GRACE_SECONDS
             return Session(loop, target, given, migration, allowed, first_server, login)
 
@@ -136,10 +110,50 @@ async def open_source(
                 give_up_after=give_up_after,
                 random=random,
             )
-        except BaseException as error:  # noqa: BLE001 -- raised again below
-            raised = error
         finally:
             await _close([planning, measuring, *fetching])
+
+
+@contextlib.asynccontextmanager
+async def open_writer(
+    postgres: PostgresConfig, dsn: str, *, migration: str, random: Random
+) -> AsyncIterator[Session]:
+    """Connect once, and yield a session that may write: nothing else changes anything in a database.
+
+    Args:
+        postgres: its timeouts, and how it logs in where `dsn` is its own.
+        dsn: a libpq URI, completed as `postgres.dsn` is.
+        migration: as in `open_source`.
+        random: as in `open_source`.
+
+    Raises:
+        ConfigError, RefusedError, SourceUnfitError, UnreachableError: as `open_source`.
+    """
+    iam = (postgres.auth, postgres.dsn) == ("rds-iam", dsn)
+    target = connection_target(dsn, os.environ, Path.home(), iam=iam)
+    async with _event_loop() as loop:
+        login = iam_login(target.login, postgres.region, None)
+        settings = session_settings(postgres.lock_timeout, postgres.statement_timeout) | WRITING
+        given = postgres.statement_timeout + COMMAND_GRACE_SECONDS, FirstServer(), login
+        session, other = (Session(loop, target, settings, migration, *given) for _ in range(2))
+        try:
+            await _first_contact(session, other, 0.0, random)
+            yield session
+        finally:
+            await _close([session, other])
+
+
+@contextlib.asynccontextmanager
+async def _event_loop() -> AsyncIterator[trio_asyncio.TrioEventLoop]:
+    """Yield a loop for the driver; what the block raises is raised as it was."""
+    raised: BaseException | None = None
+    # trio-asyncio would wrap whatever leaves its loop in two groups; it is raised outside instead, as it was.
+    async with trio_asyncio.open_loop() as loop:
+        loop.set_default_executor(_AbandoningExecutor())
+        try:
+            yield loop
+        except BaseException as error:  # noqa: BLE001 -- raised again below
+            raised = error
     if raised is not None:
         raise raised
 
@@ -332,24 +346,11 @@ class Session:
         await connection.execute(set_statements(self._settings, scope="SESSION"))
         # The default codec makes infinity a naive datetime and overflows past year 9999.
         await connection.set_type_codec(
-            "timestamptz", schema="pg_catalog", format="tuple", encoder=_encoded, decoder=_decoded
+            "timestamptz", schema="pg_catalog", format="tuple", encoder=as_sent, decoder=as_received
         )
         ((*facts, backend_pid),) = await connection.fetch(catalogue.SESSION)
         self._first_server.admit(ServerFacts(*facts), self.where)
         self.backend_pid = backend_pid
-
-
-def _encoded(instant_us: int) -> tuple[int]:
-    if instant_us in {INFINITY_US, MINUS_INFINITY_US}:
-        return (instant_us,)
-    return (instant_us - EPOCH_2000_US,)
-
-
-def _decoded(instant: tuple[int]) -> int:
-    (since_2000,) = instant
-    if since_2000 in {INFINITY_US, MINUS_INFINITY_US}:
-        return since_2000
-    return since_2000 + EPOCH_2000_US
 
 
 _DRIVER_ERRORS = (

@@ -43,6 +43,7 @@ COMMANDS = [
     "drain",
     "verify",
     "undo",
+    "restore",
     "journal",
     "demo",
 ]

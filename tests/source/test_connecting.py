@@ -106,7 +106,7 @@ async def test_an_old_server_is_refused_before_it_meets_a_setting_that_it_does_n
     postgres_server, monkeypatch
 ):
     monkeypatch.setattr("daemon.catalogue.VERSION_MIN", 990000)
-    monkeypatch.setattr("daemon.source._SETTINGS", {"unknown_yet": "on"})
+    monkeypatch.setattr("daemon.session_settings._ALWAYS", {"unknown_yet": "on"})
     error = await refused(postgres_server.dsn(), SourceUnfitError)
     assert "is version 18; expected 99 or later" in error.problem
 
