@@ -267,16 +267,21 @@ def expected_objects(
 
 
 def replaced(connection: sqlite3.Connection, ordinal: int) -> bool:
-    """Say whether a later plan of the same key is stored or present: the bucket holds that one's bytes."""
+    """Say whether a later plan of the key is, or once was, stored or present: the bucket holds that one's bytes.
+
+    A revoked outcome of a later plan counts too: what was written under the key does not come back with it.
+    """
     return _replaced_seq(connection, ordinal) is not None
 
 
 def _replaced_seq(connection: sqlite3.Connection, ordinal: int) -> int | None:
+    # Of outcomes, only those that were revoked are indexed by key.
     (found,) = connection.execute(
         "WITH RECURSIVE later (ordinal) AS (SELECT ordinal FROM plan WHERE supersedes = ?"
         " UNION SELECT p.ordinal FROM plan p JOIN later l ON p.supersedes = l.ordinal)"
-        " SELECT min(o.seq) FROM later l JOIN outcome o ON o.ordinal = l.ordinal"
-        " WHERE o.code IN ('S', 'R', 'P')",
-        (ordinal,),
+        " SELECT min(seq) FROM (SELECT o.seq FROM later l JOIN outcome o ON o.ordinal = l.ordinal"
+        " WHERE o.code IN ('S', 'R', 'P') UNION ALL SELECT k.seq FROM later l JOIN key_event k"
+        " ON k.ordinal = l.ordinal JOIN event v ON v.seq = k.seq WHERE v.kind = ?)",
+        (ordinal, Kind.OUTCOMES_RECORDED.value),
     ).fetchone()
     return None if found is None else int(found)
