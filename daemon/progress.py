@@ -14,7 +14,7 @@ from daemon.rendering_bars import bar_lines
 from daemon.rendering_progress import Meters, Progress, Reading, progress_fields, progress_line
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from rich.console import Console
 
@@ -64,13 +64,53 @@ async def report(
 
 
 def _display(stream: TextIO, interval_seconds: float, *, bars: bool) -> _Display:
-    if bars and stream.isatty():
+    drawn = Drawn.on(stream) if bars else None
+    return _Lines(interval_seconds) if drawn is None else _Bars(drawn)
+
+
+class Drawn:
+    """Lines drawn in place on a terminal. No thread refreshes them: whoever calls `draw` does."""
+
+    def __init__(self, stream: TextIO, console: Console, *, transient: bool) -> None:
+        from rich.live import Live
+
+        self._stream = stream
+        self._console = console
+        # Log lines written to sys.stderr meanwhile pass above what is drawn instead of through it.
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=transient,
+            redirect_stdout=False,
+            redirect_stderr=stream is sys.stderr,
+        )
+
+    @classmethod
+    def on(cls, stream: TextIO, *, transient: bool = False) -> Drawn | None:
+        """Return what draws on `stream`; None where it is no terminal that can move its cursor.
+
+        What is `transient` is wiped out at the end.
+        """
+        if not stream.isatty():
+            return None
         from rich.console import Console
 
         console = Console(file=stream, highlight=False, markup=False, soft_wrap=True)
-        if not console.is_dumb_terminal:
-            return _Bars(stream, console)
-    return _Lines(interval_seconds)
+        return None if console.is_dumb_terminal else cls(stream, console, transient=transient)
+
+    def draw(self, lines: Callable[[int, int], Sequence[str]]) -> None:
+        """Draw what `lines` returns for a width and a height; raises OSError where the terminal has gone."""
+        from rich.text import Text
+
+        self._live.start()
+        text = writable("\n".join(lines(self._console.width, self._console.height)), self._stream.encoding)
+        self._live.update(Text(text, no_wrap=True, overflow="crop"), refresh=True)
+
+    def close(self) -> None:
+        """Give the terminal back as it was."""
+        # A terminal that has gone needs no cursor back.
+        with contextlib.suppress(OSError):
+            self._live.stop()
 
 
 class _Lines:
@@ -91,32 +131,15 @@ class _Lines:
 
 
 class _Bars:
-    """Bars drawn in place. No thread refreshes them: the report's own loop draws."""
+    """Bars per source and a total; the report's own loop draws them."""
 
     pause_seconds = BAR_SECONDS
 
-    def __init__(self, stream: TextIO, console: Console) -> None:
-        from rich.live import Live
-
-        self._stream = stream
-        self._console = console
-        # Log lines written to sys.stderr meanwhile pass above the bars instead of through them.
-        self._live = Live(
-            console=console,
-            auto_refresh=False,
-            redirect_stdout=False,
-            redirect_stderr=stream is sys.stderr,
-        )
+    def __init__(self, drawn: Drawn) -> None:
+        self._drawn = drawn
 
     def show(self, progress: Progress, readings: list[Reading]) -> None:
-        from rich.text import Text
-
-        self._live.start()
-        lines = bar_lines(progress, readings, width=self._console.width, height=self._console.height)
-        text = writable("\n".join(lines), self._stream.encoding)
-        self._live.update(Text(text, no_wrap=True, overflow="crop"), refresh=True)
+        self._drawn.draw(lambda width, height: bar_lines(progress, readings, width=width, height=height))
 
     def close(self) -> None:
-        # A terminal that has gone needs no cursor back.
-        with contextlib.suppress(OSError):
-            self._live.stop()
+        self._drawn.close()

@@ -34,7 +34,8 @@ def bar_lines(progress: Progress, readings: Sequence[Reading], *, width: int, he
     for reading, row in zip(kept, figures, strict=True):
         cells = [units.pad(units.clip(units.shown(reading.name), name_width), name_width, left=False)]
         if bar_width >= 4:
-            cells.append(_bar(reading, bar_width))
+            amounts = reading.amounts
+            cells.append(bar(amounts.settled_rows, amounts.planned_rows, bar_width))
         cells += [units.pad(text, column) for text, column in zip(row, columns, strict=True)]
         lines += [_GAP.join(cells), "  " + SEPARATOR.join(_details(progress.state, reading))]
     left_out = len(readings) - len(kept)
@@ -66,9 +67,9 @@ def _figures(reading: Reading) -> list[str]:
     ]
 
 
-def _bar(reading: Reading, width: int) -> str:
-    amounts = reading.amounts
-    filled = amounts.settled_rows * width // amounts.planned_rows if amounts.planned_rows else 0
+def bar(part: int, whole: int, width: int) -> str:
+    """Return a bar of `width` columns, filled as far as `part` of `whole` goes."""
+    filled = part * width // whole if whole else 0
     return _FILLED * filled + _EMPTY * (width - filled)
 
 

@@ -21,6 +21,7 @@ from daemon.endpoints import open_bucket
 from daemon.errors import ConfigError, ExitCode
 from daemon.layouts import layout_of
 from daemon.log_events import LogEvent, log_event
+from daemon.log_lines import Style
 from daemon.operators import operator
 from daemon.recorder import Recorder
 from daemon.rendering_verification import (
@@ -103,7 +104,11 @@ async def verified(
         }
         if bucket is not None:
             tiers[TierName.LIST] = functools.partial(ListTier, journal.path, bucket, journal.latest, policy)
-        with shown_on(sys.stderr, interval_seconds=config.upload.checkpoint_interval_secs) as told:
+        with shown_on(
+            sys.stderr,
+            interval_seconds=config.upload.checkpoint_interval_secs,
+            bars=ending.log.style is not Style.JSON,
+        ) as told:
             results = await Verifier(
                 recorder,
                 reader,

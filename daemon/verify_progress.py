@@ -9,84 +9,86 @@ from typing import TYPE_CHECKING, TextIO
 
 from daemon import rendering_units as units
 from daemon.log_events import LogEvent, log_event
+from daemon.progress import BAR_SECONDS, Drawn
+from daemon.rendering_bars import bar
 
 if TYPE_CHECKING:
     from daemon.verification import Verification
 
-REDRAW_SECONDS = 0.5
-"""Between two drawings of the bar."""
+BAR_CELLS = 20
+"""Width of the bar: the words beside it matter more."""
 
 
-class VerificationMeter:
-    """Rate and remaining time of one run, by the monotonic clock; a run taken up again is measured from there on."""
+class _Meter:
+    """Rate and remaining time of one run; of one that is taken up again, from there on."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._tier = ""
-        self._begun = 0.0
-        self._done_before = 0
+    def __init__(self, verification: Verification, now: float) -> None:
+        self.verification = verification
+        self._begun = now
+        self._done_before = verification.done
 
-    def line(self, tier: str, done: int, of: int) -> str:
+    def line(self, now: float) -> str:
         """Return "content: 1,200 of 4,000 keys (30.0 %), 400 keys/s, 7s left"."""
-        now = self._monotonic()
-        if tier != self._tier:
-            self._tier, self._begun, self._done_before = tier, now, done
-        text = f"{tier}: {units.count(done)} of {units.plural(of, 'key')} ({units.percent(done, of)})"
+        done, of = self.verification.done, self.verification.of
+        name = self.verification.tier.name.value
+        text = f"{name}: {units.count(done)} of {units.plural(of, 'key')} ({units.percent(done, of)})"
         seconds, moved = now - self._begun, done - self._done_before
         if seconds <= 0 or moved <= 0:
             return text
-        return f"{text}, {units.rate(moved / seconds, 'keys')}, {units.duration((of - done) * seconds / moved)} left"
+        left = units.duration((of - done) * seconds / moved)
+        return f"{text}, {units.rate(moved / seconds, 'keys')}, {left} left"
 
 
 @contextlib.contextmanager
 def shown_on(
-    stream: TextIO, *, interval_seconds: float, monotonic: Callable[[], float] = time.monotonic
+    stream: TextIO,
+    *,
+    interval_seconds: float,
+    bars: bool = True,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[Callable[[Verification], None]]:
     """Yield what a verification calls as it gets on; the terminal is given back at the end.
+
+    A terminal that can no longer be written to ends the display, not the verification.
 
     Args:
         stream: stderr, where the log goes too.
         interval_seconds: between two log lines (`--checkpoint-interval-secs`).
+        bars: whether a terminal gets a bar.
         monotonic: seconds.
     """
-    meter = VerificationMeter(monotonic)
-    last = monotonic()
-    pause = interval_seconds
+    drawn = Drawn.on(stream, transient=True) if bars else None
+    pause = interval_seconds if drawn is None else BAR_SECONDS
+    meter: _Meter | None = None
+    shown_at = monotonic()
 
     def told(verification: Verification) -> None:
-        nonlocal last
-        line = meter.line(verification.tier.name.value, verification.done, verification.of)
-        if monotonic() - last < pause:
+        nonlocal meter, shown_at
+        now = monotonic()
+        if meter is None or meter.verification is not verification:
+            meter = _Meter(verification, now)
+        if now - shown_at < pause:
             return
-        last = monotonic()
-        show(line, verification)
+        shown_at = now
+        line = meter.line(now)
+        if drawn is None:
+            _tell(verification, line)
+            return
+        with contextlib.suppress(OSError):
+            filled = bar(verification.done, verification.of, BAR_CELLS)
+            drawn.draw(lambda width, _: [units.clip(f"{filled}  {line}", width)])
 
-    def log_line(line: str, verification: Verification) -> None:
-        log_event(
-            LogEvent.VERIFICATION_PROGRESSED,
-            line,
-            tier=verification.tier.name.value,
-            checked=verification.done,
-            of=verification.of,
-        )
-
-    show = log_line
     with contextlib.ExitStack() as stack:
-        if stream.isatty():
-            from rich.console import Console
-            from rich.live import Live
-            from rich.text import Text
-
-            console = Console(file=stream, highlight=False, markup=False)
-            if not console.is_dumb_terminal:
-                live = stack.enter_context(Live(console=console, auto_refresh=False, transient=True))
-                pause = REDRAW_SECONDS
-
-                def draw(line: str, verification: Verification) -> None:
-                    width = max(10, console.width // 4)
-                    full = width * verification.done // max(1, verification.of)
-                    bar = "━" * full + "╌" * (width - full)
-                    live.update(Text(f"{bar} {line}", no_wrap=True, overflow="ellipsis"), refresh=True)
-
-                show = draw
+        if drawn is not None:
+            stack.callback(drawn.close)
         yield told
+
+
+def _tell(verification: Verification, line: str) -> None:
+    log_event(
+        LogEvent.VERIFICATION_PROGRESSED,
+        line,
+        tier=verification.tier.name.value,
+        checked=verification.done,
+        of=verification.of,
+    )
