@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 from hashlib import md5 as new_md5
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import httpx
 import trio
@@ -20,7 +20,8 @@ from daemon.answers import PAGE_BODY_BYTES_MAX, GarbledAnswerError, read_page, u
 from daemon.classifying import Answer, Subject, classify, garbled, unanswered
 from daemon.exchanging import Exchange
 from daemon.instruments import Instruments
-from daemon.objects import Condition, ListedObject, ObjectFacts, PreconditionFailed, PutReceipt
+from daemon.object_answers import META, LargerError, changed, facts_of
+from daemon.objects import Condition, ListedObject, ObjectDigests, ObjectFacts, PreconditionFailed, PutReceipt
 from daemon.probing import ProbeFinding, probe
 from daemon.retrying import Failure, FailureClass
 from daemon.signing import EMPTY_SHA256, Header, Signer, canonical_query, encode_key
@@ -39,7 +40,6 @@ METADATA_BYTES_MAX = 2048
 """S3 API, PutObject: names and values of user metadata, in UTF-8, all together."""
 LIST_KEYS_MAX = 1000
 """S3 API, ListObjectsV2: the most a page holds."""
-_META: Final = "x-amz-meta-"
 
 
 class Bucket:
@@ -173,7 +173,7 @@ class Bucket:
             return None
         if answer.status != 200:
             raise self._failed(exchange, answer)
-        return _facts(subject, answer)
+        return facts_of(subject, answer)
 
     async def get_digest(self, bucket: str, key: str, *, size_max: int) -> tuple[str, int]:
         """Return MD5 (hex) and size of what is under `key`, read as a stream of bounded memory.
@@ -185,8 +185,26 @@ class Bucket:
         digest = new_md5(usedforsecurity=False)
         found = await self._read(Subject("GET", bucket, key), size_max, digest.update)
         if found is None:
-            raise _changed(Subject("GET", bucket, key), "nothing, though it was there a moment ago")
+            raise changed(Subject("GET", bucket, key), "nothing, though it was there a moment ago")
         return digest.hexdigest(), found.size
+
+    async def get_digests(self, bucket: str, key: str, *, size_max: int) -> ObjectDigests | None:
+        """Return size and digests of what is under `key`, read as a stream of bounded memory; None if nothing is.
+
+        Of what is larger than `size_max` bytes no more is read: the size is one byte more then, and there is no
+        digest.
+        """
+        md5, sha = new_md5(usedforsecurity=False), sha256()
+
+        def take(chunk: bytes) -> None:
+            md5.update(chunk)
+            sha.update(chunk)
+
+        try:
+            found = await self._read(Subject("GET", bucket, key), size_max, take)
+        except LargerError:
+            return ObjectDigests(size_max + 1, "", "")
+        return None if found is None else ObjectDigests(found.size, md5.hexdigest(), sha.hexdigest())
 
     async def get(self, bucket: str, key: str, *, size_max: int) -> tuple[ObjectFacts, bytes] | None:
         """Return what is under `key`, whole; None if nothing is.
@@ -212,9 +230,9 @@ class Bucket:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > size_max:
-                    raise _changed(subject, f"more than the {size_max} bytes expected")
+                    raise LargerError(subject, size_max)
                 take(chunk)
-        facts = _facts(subject, exchange.answer())
+        facts = facts_of(subject, exchange.answer())
         if facts.size != size:
             problem = f"expected {facts.size} bytes as announced, found {size}"
             raise garbled(subject, problem, exchange.answer())
@@ -350,39 +368,4 @@ def _headers(values: Mapping[str, str | None]) -> list[Header]:
 
 
 def _metadata_bytes(headers: Mapping[str, str]) -> int:
-    return sum(
-        len(name) - len(_META) + len(value) for name, value in headers.items() if name.startswith(_META)
-    )
-
-
-def _facts(subject: Subject, answer: Answer) -> ObjectFacts:
-    """Return what the head of an answer to HEAD or GET says of an object."""
-    return ObjectFacts(
-        size=_content_length(subject, answer),
-        etag=unquoted(answer.headers.get("etag", "")),
-        version_id=answer.headers.get("x-amz-version-id"),
-        encryption=answer.headers.get("x-amz-server-side-encryption"),
-        metadata={
-            name.lower().removeprefix(_META): value
-            for name, value in answer.headers.items()
-            if name.lower().startswith(_META)
-        },
-        retained_until=answer.headers.get("x-amz-object-lock-retain-until-date"),
-        legal_hold=answer.headers.get("x-amz-object-lock-legal-hold", "").upper() == "ON",
-    )
-
-
-def _content_length(subject: Subject, answer: Answer) -> int:
-    text = answer.headers.get("content-length", "")
-    if not (text.isascii() and text.isdigit()):
-        raise garbled(subject, f"expected a Content-Length, found {text[:40]!r}", answer)
-    return int(text)
-
-
-def _changed(subject: Subject, found: str) -> Failure:
-    return Failure(
-        FailureClass.CONFLICT,
-        subject.operation,
-        f"{subject}: found {found}; it changed meanwhile",
-        keys=subject.keys,
-    )
+    return sum(len(name) - len(META) + len(value) for name, value in headers.items() if name.startswith(META))

@@ -35,6 +35,11 @@ SELECT (pg_control_system()).system_identifier::text AS system_identifier,
 SESSION = f"{SERVER}, pg_backend_pid() AS pid"
 """What a new connection is asked before anything else: which server it reached, and by which backend."""
 
+NAME_OF = """
+SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid) / current_setting('block_size')::int
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1"""
+"""Schema, name and blocks of the relation with the oid $1."""
+
 WRITERS = """
 SELECT clock_timestamp() AS now_us,
        pg_is_in_recovery() AS in_recovery,

@@ -17,6 +17,7 @@ class ObjectFacts:
         etag: without quotes.
         version_id: on a versioned bucket.
         encryption: x-amz-server-side-encryption, as answered.
+        storage_class: as answered; S3 names none for STANDARD.
         metadata: x-amz-meta-* without that prefix, lower-case names, values as sent.
         retained_until: until when object lock keeps it, as answered (ISO 8601); told to who may know it only.
         legal_hold: object lock keeps it until somebody ends the hold.
@@ -26,9 +27,19 @@ class ObjectFacts:
     etag: str
     version_id: str | None = None
     encryption: str | None = None
+    storage_class: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     retained_until: str | None = None
     legal_hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectDigests:
+    """An object as its bytes show it: size, and MD5 and SHA-256 in lower-case hex digits."""
+
+    size: int
+    md5: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,23 @@ import trio
 
 from daemon import catalogue
 from daemon.catalogue import FirstServer, Writers
+from daemon.crowding import CROWDED, in_halves
 from daemon.describing import Session, describe, null_keys_error
 from daemon.errors import SourceUnfitError, UnreachableError
 from daemon.health import Health, ReplayMark, measure
 from daemon.retrying import Failure, FailureClass, backoff
-from daemon.row_queries import Relation, RowQueries, sort_out, unindexed_scans
-from daemon.rows import Exclusions, FetchedRow, ServerFacts, SweptRange, SweptRow, TableFacts, Wanted
+from daemon.row_digests import digested
+from daemon.row_queries import Relation, RowQueries, joined, sort_out, unindexed_scans
+from daemon.rows import (
+    Exclusions,
+    FetchedRow,
+    RowDigest,
+    ServerFacts,
+    SweptRange,
+    SweptRow,
+    TableFacts,
+    Wanted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -29,10 +40,6 @@ if TYPE_CHECKING:
     from daemon.config import SourceConfig, ThrottleConfig
 
 T = TypeVar("T")
-
-ALONE_ATTEMPTS_MAX = 3
-"""How often a single key's fetch is repeated here after the server cancelled it."""
-_CROWDED = {FailureClass.TIMEOUT, FailureClass.CONFLICT}
 
 
 class PostgresSource:
@@ -230,25 +237,32 @@ class PostgresSource:
             RefusedError, SourceUnfitError: a right, the table or a column is gone.
         """
         queries = self._queries(spec, facts)
-        rows: list[FetchedRow] = []
-        waiting = [(list(wanted), 1)] if wanted else []
         async with self._lend() as session:
-            while waiting:
-                batch, attempt = waiting.pop()
-                try:
-                    rows += await self._fetch_batch(session, queries, batch)
-                except Failure as failure:
-                    if not (failure.answered and failure.kind in _CROWDED):
-                        raise
-                    if len(batch) > 1:
-                        half = len(batch) // 2
-                        waiting += [(batch[half:], 1), (batch[:half], 1)]
-                    elif attempt < ALONE_ATTEMPTS_MAX:
-                        await trio.sleep(backoff(attempt, self._random.random()))
-                        waiting.append((batch, attempt + 1))
-                    else:
-                        raise
-        return rows
+            return await in_halves(
+                wanted, lambda batch: self._fetch_batch(session, queries, batch), random=self._random
+            )
+
+    async def row_digests(
+        self, spec: SourceConfig, facts: TableFacts, row_keys: Sequence[str]
+    ) -> dict[str, RowDigest]:
+        """Return size and digests, computed by the server, of those rows that still exist, by row key.
+
+        A row whose value is NULL is absent, unless `null_value` is "empty".
+
+        Raises:
+            SourceUnfitError: a row can't be read as configured.
+            RefusedError: a right is missing.
+            UnreachableError: silent, or crowded out, for `give_up_after`.
+        """
+        queries = self._queries(spec, facts)
+
+        async def read() -> list[RowDigest]:
+            async with self._lend() as session:
+                return await in_halves(
+                    row_keys, lambda batch: digested(session, queries, batch), random=self._random
+                )
+
+        return {row.row_key: row for row in await self._patiently(read)}
 
     async def _fetch_batch(
         self, session: Session, queries: RowQueries, batch: Sequence[Wanted]
@@ -285,7 +299,7 @@ class PostgresSource:
         next_block: int | None,
         arguments: list[int],
     ) -> SweptRange:
-        named = await self._planning.fetch(_NAME_OF, relation, operation="SWEEP")
+        named = await self._planning.fetch(catalogue.NAME_OF, relation, operation="SWEEP")
         if not named:
             return SweptRange(relation, 0, first_block, next_block, 0, [], Exclusions())
         schema, name, blocks = named[0]
@@ -295,12 +309,12 @@ class PostgresSource:
             found = await self._planning.fetch(statement, *bounds, *arguments, operation="SWEEP")
         except Failure as failure:
             last = blocks if next_block is None else next_block
-            if not (failure.answered and failure.kind in _CROWDED) or last - first_block < 2:
+            if not (failure.answered and failure.kind in CROWDED) or last - first_block < 2:
                 raise
             middle = (first_block + last) // 2
             left = await self._sweep(queries, relation, first_block, middle, arguments)
             right = await self._sweep(queries, relation, middle, next_block, arguments)
-            return _joined(left, right)
+            return joined(left, right)
         kept, excluded, null_keys = sort_out(found)
         if null_keys:
             raise null_keys_error(null_keys, queries)
@@ -354,35 +368,6 @@ class PostgresSource:
                         "check that the server runs; raise postgres.statement_timeout if statements are cancelled",
                     ) from failure
                 await trio.sleep(backoff(failures, self._random.random()))
-
-
-_NAME_OF = """
-SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid) / current_setting('block_size')::int
-FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1"""
-
-
-def _joined(left: SweptRange, right: SweptRange) -> SweptRange:
-    """Return two neighbouring ranges as one.
-
-    Raises:
-        Failure: the heap was rewritten in between, so that the halves don't fit together.
-    """
-    if left.filenode != right.filenode:
-        raise Failure(
-            FailureClass.CONFLICT, "SWEEP", f"sweep of relation {left.relation}: it was rewritten meanwhile"
-        )
-    excluded = Exclusions()
-    excluded.add(left.excluded)
-    excluded.add(right.excluded)
-    return SweptRange(
-        left.relation,
-        left.filenode,
-        left.first_block,
-        right.next_block,
-        left.seen + right.seen,
-        left.rows + right.rows,
-        excluded,
-    )
 
 
 def _unreadable(failure: Failure) -> SourceUnfitError:

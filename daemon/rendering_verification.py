@@ -117,7 +117,7 @@ def rate_words(bound: float) -> str:
 
 def verification_word(results: Sequence[VerificationResult]) -> str:
     """Return the results in one clause, as the last line of the log has it."""
-    found = {kind: sum(result.number(kind) for result in results) for kind in FindingKind}
+    found = {kind: max((result.number(kind) for result in results), default=0) for kind in FindingKind}
     if not any(result.exit_code for result in results):
         checked = max((result.checked for result in results), default=0)
         return f"verified {units.plural(checked, 'key')}"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from daemon.rows import Exclusions, SweptRow
+from daemon.retrying import Failure, FailureClass
+from daemon.rows import Exclusions, SweptRange, SweptRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -128,25 +129,7 @@ class RowQueries:
         (NULL for a NULL value), value (NULL if larger than reserved), created_at, then the metadata columns.
         The *array* is cast to the column's type, never the column to text: only so does an index on it serve.
         """
-        arrays = [f"${n}::text[]::{cast}[]" for n, cast in enumerate(self._casts, start=1)]
-        reserved_array = f"(${len(arrays) + 1}::bigint[])"
-        source = f"{self.table.sql} AS {self._alias}"
-        if len(arrays) == 1:
-            column = self._column(self.spec.key[0])
-            reserved = f"{reserved_array}[array_position({arrays[0]}, {column})]"
-            wanted = f"FROM {source} WHERE {column} = ANY({arrays[0]})"
-        else:
-            asked = quoted(self.spec.table_name[:50] + " wanted")
-            names = [f"key{n}" for n in range(len(arrays))]
-            join = " AND ".join(
-                f"{self._column(column)} = {asked}.{name}"
-                for column, name in zip(self.spec.key, names, strict=True)
-            )
-            reserved = f"{asked}.reserved"
-            wanted = (
-                f"FROM unnest({', '.join([*arrays, reserved_array])}) AS {asked}({', '.join(names)}, reserved) "
-                f"JOIN {source} ON {join}"
-            )
+        wanted, reserved = self._by_key(reserving=True)
         columns = [
             f"{self._row_key} AS row_key",
             f"{self._octets} AS size",
@@ -156,8 +139,45 @@ class RowQueries:
         ]
         return f"SELECT {', '.join(columns)} {wanted}"
 
-    def fetch_arguments(self, row_keys: Sequence[str], reserved: Sequence[int]) -> list[Any]:
-        """Return the arguments of `fetch` for these row keys.
+    def digests(self) -> str:
+        """Return the statement that digests values by key, on the server.
+
+        Arguments: one text array per key column. Columns: row key, size (NULL for a NULL value), MD5 and SHA-256
+        in hex, created_at. No value leaves the database.
+        """
+        wanted, _ = self._by_key(reserving=False)
+        columns = [
+            f"{self._row_key} AS row_key",
+            f"{self._octets} AS size",
+            f"md5({self._bytes}) AS md5",
+            f"encode(sha256({self._bytes}), 'hex') AS sha256",
+            f"{self._instant}::text AS created_at",
+        ]
+        return f"SELECT {', '.join(columns)} {wanted}"
+
+    def _by_key(self, *, reserving: bool) -> tuple[str, str]:
+        """Return FROM and WHERE of a statement about some keys, and what each key has reserved there."""
+        arrays = [f"${n}::text[]::{cast}[]" for n, cast in enumerate(self._casts, start=1)]
+        reserved_array = f"(${len(arrays) + 1}::bigint[])"
+        source = f"{self.table.sql} AS {self._alias}"
+        if len(arrays) == 1:
+            column = self._column(self.spec.key[0])
+            reserved = f"{reserved_array}[array_position({arrays[0]}, {column})]"
+            return f"FROM {source} WHERE {column} = ANY({arrays[0]})", reserved
+        asked = quoted(self.spec.table_name[:50] + " wanted")
+        names = [f"key{n}" for n in range(len(arrays))]
+        join = " AND ".join(
+            f"{self._column(column)} = {asked}.{name}"
+            for column, name in zip(self.spec.key, names, strict=True)
+        )
+        lists, columns = ([*arrays, reserved_array], [*names, "reserved"]) if reserving else (arrays, names)
+        return (
+            f"FROM unnest({', '.join(lists)}) AS {asked}({', '.join(columns)}) JOIN {source} ON {join}",
+            f"{asked}.reserved",
+        )
+
+    def key_arguments(self, row_keys: Sequence[str]) -> list[Any]:
+        """Return the arguments that name these row keys, one array per key column.
 
         Raises:
             ValueError: a row key has not as many parts as the source has key columns.
@@ -167,7 +187,15 @@ class RowQueries:
         for position, cast in enumerate(self._casts):
             if cast == "bytea":
                 columns[position] = ["\\x" + digits for digits in columns[position]]
-        return [*columns, list(reserved)]
+        return columns
+
+    def fetch_arguments(self, row_keys: Sequence[str], reserved: Sequence[int]) -> list[Any]:
+        """Return the arguments of `fetch` for these row keys.
+
+        Raises:
+            ValueError: a row key has not as many parts as the source has key columns.
+        """
+        return [*self.key_arguments(row_keys), list(reserved)]
 
     def sample_arguments(self) -> list[Any]:
         """Return arguments of the right types for EXPLAIN of `fetch`."""
@@ -289,6 +317,30 @@ def sort_out(planning_rows: Iterable[Sequence[Any]]) -> tuple[list[SweptRow], Ex
         null_value=counts[Reason.NULL_VALUE],
     )
     return kept, excluded, counts[Reason.NULL_KEY]
+
+
+def joined(left: SweptRange, right: SweptRange) -> SweptRange:
+    """Return two neighbouring ranges as one.
+
+    Raises:
+        Failure: the heap was rewritten in between, so that the halves don't fit together.
+    """
+    if left.filenode != right.filenode:
+        raise Failure(
+            FailureClass.CONFLICT, "SWEEP", f"sweep of relation {left.relation}: it was rewritten meanwhile"
+        )
+    excluded = Exclusions()
+    excluded.add(left.excluded)
+    excluded.add(right.excluded)
+    return SweptRange(
+        left.relation,
+        left.filenode,
+        left.first_block,
+        right.next_block,
+        left.seen + right.seen,
+        left.rows + right.rows,
+        excluded,
+    )
 
 
 def unindexed_scans(plan: Any) -> list[str]:

@@ -117,6 +117,23 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class RowDigest:
+    """A row's value as the server digests it.
+
+    Attributes:
+        size: bytes.
+        md5, sha256: lower-case hex digits.
+        created_at_text: created_at as the server writes it in UTC; None without one.
+    """
+
+    row_key: str
+    size: int
+    md5: str
+    sha256: str
+    created_at_text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FetchedRow:
     """A row's value, or the news that it has grown past its reservation.
 

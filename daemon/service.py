@@ -119,7 +119,15 @@ async def _run(
             heartbeat.notifier.status(VERIFYING)
             with drain.governs(grace=0):
                 codes.append(
-                    await verified(config, VerifyOptions(), opened.recorder, runtime, ending, bucket=bucket)
+                    await verified(
+                        config,
+                        VerifyOptions(),
+                        opened.recorder,
+                        runtime,
+                        ending,
+                        bucket=bucket,
+                        source=opened.source,
+                    )
                 )
             if not codes:
                 ending.outcome = f"{ended.reason}, but verifying it was stopped on {drain.cause}"

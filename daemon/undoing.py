@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from daemon.errors import ExitCode
+from daemon.judging import MIGRATION_FIELD, migration_mark
 from journal.lifecycle import Outcome
 
 if TYPE_CHECKING:
@@ -102,11 +102,6 @@ class Scope:
         )
 
 
-def written_by(migration_id: str) -> str:
-    """Return what objects of a migration carry as x-amz-meta-backfill-migration."""
-    return quote(migration_id, safe="/ ")
-
-
 def judge(  # noqa: PLR0911 -- a decision table reads best as one
     created: CreatedObject, found: ObjectFacts | None, *, migration_id: str, now_us: int
 ) -> Verdict:
@@ -128,7 +123,7 @@ def judge(  # noqa: PLR0911 -- a decision table reads best as one
     if found is None:
         return GONE
     difference = _difference(recorded, found)
-    foreign = found.metadata.get("backfill-migration") != written_by(migration_id)
+    foreign = found.metadata.get(MIGRATION_FIELD) != migration_mark(migration_id)
     if created.undone and (difference or foreign):
         # To delete a version twice is harmless, and it may lie under what is there now.
         return GONE if recorded.version_id is None else Verdict(Step.DELETE, version_id=recorded.version_id)

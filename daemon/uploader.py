@@ -16,6 +16,7 @@ from daemon.activity import Activity
 from daemon.budget import Silence
 from daemon.causes import Cause
 from daemon.halting import halted
+from daemon.judging import MD5_FIELD, MIGRATION_FIELD, migration_mark
 from daemon.layouts import unusable_reason
 from daemon.objects import (
     IF_ABSENT,
@@ -117,8 +118,8 @@ def metadata_headers(
     """
     headers = {
         "content-type": content_type,
-        "x-amz-meta-backfill-md5": md5_hex,
-        "x-amz-meta-backfill-migration": quote(migration_id, safe="/ "),
+        f"x-amz-meta-{MD5_FIELD}": md5_hex,
+        f"x-amz-meta-{MIGRATION_FIELD}": migration_mark(migration_id),
     }
     if row.created_at_text is not None:
         headers["x-amz-meta-created-at"] = quote(row.created_at_text, safe=":+ ")
@@ -272,7 +273,7 @@ class Uploader:
             raise Failure(
                 FailureClass.CONFLICT, "HEAD", "412 on PUT, then 404 on HEAD: it went away meanwhile"
             )
-        if there.metadata.get("backfill-migration") == quote(self._policy.migration_id, safe="/ "):
+        if there.metadata.get(MIGRATION_FIELD) == migration_mark(self._policy.migration_id):
             if not copied.replacing and self._holds(copied, there):
                 return _settled(copied, Outcome.RECOVERED, there.etag, there.version_id)
             return await self._overwrite(copied, there)
@@ -321,7 +322,7 @@ class Uploader:
         md5_hex = copied.md5.hex()
         if self._is_md5(there.etag, there.encryption):
             return there.etag == md5_hex
-        return there.metadata.get("backfill-md5") == md5_hex
+        return there.metadata.get(MD5_FIELD) == md5_hex
 
 
 @dataclass(frozen=True, slots=True)

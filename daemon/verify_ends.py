@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import trio
 
+from daemon.activity import Activity
 from daemon.bucket import Bucket
 from daemon.comparing import TierName, VerificationResult, redacted
 from daemon.config import Config
+from daemon.controls import Controls
 from daemon.ending import Ending
 from daemon.endpoints import open_bucket
 from daemon.errors import ConfigError, ExitCode
@@ -23,6 +25,8 @@ from daemon.layouts import layout_of
 from daemon.log_events import LogEvent, log_event
 from daemon.log_lines import Style
 from daemon.operators import operator
+from daemon.pacing import Pacer
+from daemon.reading import PostgresSource
 from daemon.recorder import Recorder
 from daemon.rendering_verification import (
     repaired_text,
@@ -31,16 +35,25 @@ from daemon.rendering_verification import (
     verification_word,
 )
 from daemon.requesting import RequestPolicy
+from daemon.row_reading import RowReader, VerifiedTable
 from daemon.runtime import Runtime
+from daemon.sampling import DEFAULT_SAMPLE
+from daemon.scanning import ScanLimits
+from daemon.source import open_source
+from daemon.tier_content import ContentTier
+from daemon.tier_head import HeadTier
 from daemon.tier_list import ListTier
 from daemon.tier_receipts import ReceiptsTier
+from daemon.tier_source import SourceTier
 from daemon.tiers import Tier, VerifiedSource
+from daemon.tunables import configured_tunables, in_force
 from daemon.verify_progress import shown_on
 from daemon.verifying import Step, Verifier, exit_code_of, repair
 from journal.entries import SourceCounts
 from journal.reader import Reader
 
-DEFAULT_STEPS = (Step(TierName.LIST),)
+_READ_ROWS = {TierName.SOURCE, TierName.CONTENT}
+DEFAULT_STEPS = (Step(TierName.LIST), Step(TierName.CONTENT, DEFAULT_SAMPLE))
 """What `verify` does where no tier is named."""
 
 
@@ -73,6 +86,7 @@ async def verified(
     ending: Ending,
     *,
     bucket: Bucket | None = None,
+    source: PostgresSource | None = None,
 ) -> ExitCode:
     """Verify, print what was found, and return the exit code.
 
@@ -83,6 +97,7 @@ async def verified(
         runtime: the outside world.
         ending: is told how it went.
         bucket: open already; None: opened if a tier needs it.
+        source: likewise.
 
     Raises:
         ConfigError: a source that is not there.
@@ -93,17 +108,24 @@ async def verified(
     counts = await recorder.call(lambda journal, _now: journal.counts())
     await recorder.call(lambda journal, _now: journal.build_key_index())
     sources = _sources(config, options, recorder, counts)
-    tiers_asked = {step.tier for step in options.steps}
+    asked = {step.tier for step in options.steps}
     async with AsyncExitStack() as ends:
-        if bucket is None and tiers_asked - {TierName.RECEIPTS}:
-            bucket = await ends.enter_async_context(open_bucket(config, os.environ))
         reader = ends.enter_context(Reader.open(journal.path))
-        policy = RequestPolicy(config.upload.max_attempts, config.upload.give_up_after, runtime.random)
-        tiers: dict[TierName, Callable[[], Tier]] = {
-            TierName.RECEIPTS: lambda: ReceiptsTier(reader, trio.to_thread.run_sync),
-        }
-        if bucket is not None:
-            tiers[TierName.LIST] = functools.partial(ListTier, journal.path, bucket, journal.latest, policy)
+        if bucket is None and asked - {TierName.RECEIPTS}:
+            bucket = await ends.enter_async_context(open_bucket(config, os.environ))
+        rows = None
+        if asked & _READ_ROWS:
+            if source is None:
+                source = await ends.enter_async_context(
+                    open_source(
+                        config.postgres,
+                        migration=config.migration.name,
+                        give_up_after=config.upload.give_up_after,
+                        random=runtime.random,
+                    )
+                )
+            rows = await _row_reader(config, recorder, runtime, source, sources)
+        tiers = _tiers(config, recorder, runtime, reader, bucket, rows)
         with shown_on(
             sys.stderr,
             interval_seconds=config.upload.checkpoint_interval_secs,
@@ -126,6 +148,68 @@ async def verified(
     _tell(config, options, [redacted(result, ending.log.redacted) for result in results], repaired)
     ending.outcome = verification_word(results)
     return exit_code_of(results)
+
+
+async def _row_reader(
+    config: Config,
+    recorder: Recorder,
+    runtime: Runtime,
+    source: PostgresSource,
+    sources: Sequence[VerifiedSource],
+) -> RowReader:
+    """Return what reads the rows of these sources, under the rates that are in force.
+
+    Raises:
+        SourceUnfitError, RefusedError, UnreachableError: the table is not what it was, or can't be read.
+    """
+    journal = recorder.journal
+    specs = {spec.name: spec for spec in config.sources}
+    tables = {
+        each.id: VerifiedTable(specs[each.name], await source.describe(specs[each.name])) for each in sources
+    }
+    tunables = in_force(configured_tunables(config), journal.overrides)
+    controls = Controls(tunables, throttle=config.throttle)
+    cutoff_us = journal.cutoff_us
+    if cutoff_us is None:
+        cutoff_us = (await source.server()).now_us
+    return RowReader(
+        source,
+        tables,
+        Pacer(controls, Activity(), runtime.now_us),
+        latest=journal.latest,
+        cutoff_us=cutoff_us,
+        limits=ScanLimits(config.upload.max_attempts, config.upload.give_up_after),
+        random=runtime.random,
+    )
+
+
+def _tiers(
+    config: Config,
+    recorder: Recorder,
+    runtime: Runtime,
+    reader: Reader,
+    bucket: Bucket | None,
+    rows: RowReader | None,
+) -> dict[TierName, Callable[[], Tier]]:
+    """Return how to make each tier whose ends are open."""
+    journal = recorder.journal
+    policy = RequestPolicy(config.upload.max_attempts, config.upload.give_up_after, runtime.random)
+    concurrency = config.upload.concurrency
+    tiers: dict[TierName, Callable[[], Tier]] = {
+        TierName.RECEIPTS: lambda: ReceiptsTier(reader, trio.to_thread.run_sync)
+    }
+    if bucket is not None:
+        listing = functools.partial(ListTier, journal.path, bucket, journal.latest, policy)
+        tiers[TierName.LIST] = listing
+        tiers[TierName.HEAD] = functools.partial(
+            HeadTier, bucket, policy, migration_id=journal.migration_id, concurrency=concurrency
+        )
+        if rows is not None:
+            tiers[TierName.SOURCE] = lambda: SourceTier(listing(), rows)
+            tiers[TierName.CONTENT] = functools.partial(
+                ContentTier, bucket, rows, policy, concurrency=concurrency
+            )
+    return tiers
 
 
 def _sources(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 from journal import histories, sampled_objects, schema, status
 from journal.attempts import AttemptCounts, attempt_counts
 from journal.connection import open_reader, opening, spill_into
-from journal.errors import JournalError, JournalMissing, JournalOutdated
+from journal.errors import RESTORE_BACKUP, JournalCorrupt, JournalError, JournalMissing, JournalOutdated
 from journal.events import StoredEvent, decode
 from journal.filesystem import is_there
 from journal.histories import ExpectedObject, KeyHistory, ObjectPage
@@ -142,7 +142,14 @@ class Reader:
 
         def checked(connection: sqlite3.Connection) -> T:
             progress = connection.execute("SELECT projected_seq, name FROM progress").fetchone()
-            if progress is None or progress[1] is None or progress[0] < _head_seq(connection):
+            head_seq = _head_seq(connection)
+            if progress is not None and progress[0] > head_seq:
+                raise JournalCorrupt(
+                    f"read journal {self.path}: the log ends at event {head_seq}, its projections at event"
+                    f" {progress[0]}: the end of the log was cut off",
+                    f"look into what changed it; {RESTORE_BACKUP}, or `backfillctl journal rebuild` goes on from there",
+                )
+            if progress is None or progress[1] is None or progress[0] < head_seq:
                 raise JournalError(
                     f"read journal {self.path}: its projections are being derived anew",
                     "wait until that has ended; if it was interrupted, run `backfillctl journal rebuild`",

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -104,11 +105,11 @@ def migration(
     return Migration(database, weed, backfillctl, write_config, tmp_path)
 
 
-@pytest.fixture
-def inside(
-    database: Database, weed: S3Server, invoke: Invoke, write_config: WriteConfig, tmp_path: Path
-) -> Iterator[Migration]:
-    """As the one of a process of its own, but every command runs in this one: ten times as fast."""
+@contextmanager
+def in_this_process(
+    database: Database, invoke: Invoke, write_config: WriteConfig, tmp_path: Path
+) -> Iterator[Callable[[S3Server], Migration]]:
+    """Yield what makes a migration whose commands run in this process; logging is put back at the end."""
 
     def command(*arguments: str | Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
         result = invoke(*arguments, env=env)
@@ -117,6 +118,15 @@ def inside(
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     database.sql(f"{TABLE}; {ROWS}; analyze attachments")
-    yield Migration(database, weed, command, write_config, tmp_path)
+    yield lambda server: Migration(database, server, command, write_config, tmp_path)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture
+def inside(
+    database: Database, weed: S3Server, invoke: Invoke, write_config: WriteConfig, tmp_path: Path
+) -> Iterator[Migration]:
+    """As the one of a process of its own, but every command runs in this one: ten times as fast."""
+    with in_this_process(database, invoke, write_config, tmp_path) as made:
+        yield made(weed)

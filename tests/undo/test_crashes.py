@@ -15,10 +15,11 @@ import trio
 from daemon import deleting
 from daemon.deleting import Deletion, DeletionPolicy, UndoneSource
 from daemon.drain import Drain
+from daemon.judging import migration_mark
 from daemon.layouts import Layout
 from daemon.requesting import RequestPolicy
 from daemon.undo import UndoOptions, created_in, recorded
-from daemon.undoing import Scope, written_by
+from daemon.undoing import Scope
 from journal.checkpoint import Order
 from journal.entries import Parked, Settled
 from journal.events import Kind
@@ -108,7 +109,7 @@ class World:
             self.kept |= {key: value_of(key) for key, state in states.items() if state == "superseded"}
 
     def _put(self, key: str, body: bytes) -> str | None:
-        self.fake.place(key, body, BUCKET, x_amz_meta_backfill_migration=written_by(self.identifier))
+        self.fake.place(key, body, BUCKET, x_amz_meta_backfill_migration=migration_mark(self.identifier))
         return self.fake.stored(key, BUCKET).version_id
 
     def _copy(self, journal: Journal) -> None:

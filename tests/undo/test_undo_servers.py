@@ -12,13 +12,14 @@ from daemon.deleting import Deletion, DeletionPolicy, UndoneSource
 from daemon.demo.seaweed import signed_request
 from daemon.drain import Drain
 from daemon.errors import ExitCode, RefusedError
+from daemon.judging import migration_mark
 from daemon.layouts import Layout
 from daemon.objects import UNCONDITIONAL
 from daemon.requesting import RequestPolicy
 from daemon.runtime import wall_clock_us
 from daemon.transport import S3Transport
 from daemon.undo import UndoOptions, created_in, recorded
-from daemon.undoing import Reason, Scope, written_by
+from daemon.undoing import Reason, Scope
 from journal.checkpoint import Order
 from journal.entries import Settled
 from journal.events import Kind
@@ -59,7 +60,7 @@ class Copied:
         journal.close()
 
     async def put(self, key, body, *, ours=True):
-        mark = {"x-amz-meta-backfill-migration": written_by(self.identifier)} if ours else {}
+        mark = {"x-amz-meta-backfill-migration": migration_mark(self.identifier)} if ours else {}
         return await self.bucket.put(
             self.name,
             self.prefix + key,

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.judging import migration_mark
 from daemon.objects import ObjectFacts
-from daemon.undoing import Reason, Scope, Step, judge, written_by
+from daemon.undoing import Reason, Scope, Step, judge
 from journal.created_objects import CreatedObject
 from journal.histories import ExpectedObject
 from journal.lifecycle import Outcome
@@ -21,7 +22,7 @@ RECORDED = ExpectedObject(
     ordinal=1, source=1, row_key="k", created_at=None, size=3, md5=MD5, etag=None, outcome=Outcome.STORED
 )
 OURS = CreatedObject(RECORDED, NOW_US)
-FOUND = ObjectFacts(3, MD5, metadata={"backfill-migration": written_by(ID)})
+FOUND = ObjectFacts(3, MD5, metadata={"backfill-migration": migration_mark(ID)})
 
 
 def verdict(created=OURS, found=FOUND):
@@ -46,7 +47,7 @@ def test_what_was_not_stored_by_us_is_never_touched(outcome, found):
     size=st.integers(0, 5),
     etag=st.sampled_from([MD5, "b" * 32, "", "e-2"]),
     version=st.sampled_from([None, "v1", "v2"]),
-    mark=st.sampled_from([written_by(ID), "other/1", ""]),
+    mark=st.sampled_from([migration_mark(ID), "other/1", ""]),
     known_etag=st.sampled_from([None, "e-2"]),
     known_version=st.sampled_from([None, "v1"]),
 )
@@ -58,7 +59,7 @@ def test_an_object_goes_only_if_size_etag_version_and_migration_are_those_on_rec
         size == 3
         and etag == (known_etag or MD5)
         and known_version in {None, version}
-        and mark == written_by(ID)
+        and mark == migration_mark(ID)
     )
     step = verdict(recorded(etag=known_etag, version_id=known_version), found).step
     assert (step is Step.DELETE) == agrees

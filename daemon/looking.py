@@ -1,0 +1,78 @@
+"""Look at many objects, so many at once: what each answers, or why it can't be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+import trio
+
+from daemon.errors import RefusedError
+from daemon.requesting import RequestPolicy, Requests
+from daemon.retrying import Failure, FailureClass
+from journal.histories import ExpectedObject
+
+T = TypeVar("T")
+
+REFUSED_MAX = 20
+"""Refusals in a row, before anything could be read, after which the right itself is missing and not one object's."""
+
+
+class Looker(Generic[T]):
+    """Asks about objects, at most `concurrency` at once."""
+
+    def __init__(
+        self, policy: RequestPolicy, *, refresh: Callable[[], Awaitable[None]], concurrency: int
+    ) -> None:
+        self._requests = Requests(policy, refresh=refresh)
+        self._limit = concurrency
+        self._seen = 0
+        self._refused = 0
+
+    async def look(
+        self, rows: Sequence[ExpectedObject], ask: Callable[[ExpectedObject], Awaitable[T]]
+    ) -> dict[int, T | Failure]:
+        """Return what was answered about each row, or the failure that is this object's own, by ordinal.
+
+        Raises:
+            ExceptionGroup: of RefusedError (nothing may be read) or MigrationHalted (nothing can be).
+        """
+        found: dict[int, T | Failure] = {}
+        waiting = iter(rows)
+
+        async def one_after_another() -> None:
+            for row in waiting:
+                try:
+                    found[row.ordinal] = await self._requests.answer(lambda row=row: ask(row))  # type: ignore[misc]
+                    self._seen += 1
+                except Failure as failure:
+                    found[row.ordinal] = failure
+                    self._count_refusal(failure)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(self._limit, len(rows))):
+                nursery.start_soon(one_after_another)
+        return found
+
+    def _count_refusal(self, failure: Failure) -> None:
+        if failure.kind is not FailureClass.FORBIDDEN or is_archived(failure):
+            return
+        self._refused += 1
+        if not self._seen and self._refused >= REFUSED_MAX:
+            raise RefusedError(
+                f"{failure.operation} refused for the first {self._refused} objects: {failure.message}",
+                "`backfillctl check --iam` prints the rights needed (s3:GetObject)",
+                keys=failure.keys,
+            )
+
+
+def is_archived(failure: Failure) -> bool:
+    """Say whether the object is in a storage class that must be restored first (S3 API, InvalidObjectState)."""
+    return failure.code == "InvalidObjectState"
+
+
+def why_unreadable(failure: Failure) -> str:
+    """Return why an object could not be looked at, in one line."""
+    if is_archived(failure):
+        return "in an archive class; restore it to read it"
+    return failure.message
