@@ -188,6 +188,22 @@ def _event(connection: sqlite3.Connection, seq: int) -> StoredEvent:
     return StoredEvent(row[0], row[1], row[2], row[3], row[4], decode(seq, row[5]))
 
 
+def claim_of_frontier(connection: sqlite3.Connection, ordinal: int) -> int | None:
+    """Return the event that claimed a key from the frontier; None where it was not, or longer ago than is sought."""
+    open_claim = connection.execute("SELECT seq FROM claim WHERE ? BETWEEN lo AND hi", (ordinal,)).fetchone()
+    if open_claim is not None:
+        return int(open_claim[0])
+    (planned_seq,) = connection.execute(
+        "SELECT seq FROM chunk WHERE lo = (SELECT max(lo) FROM chunk WHERE lo <= ?)", (ordinal,)
+    ).fetchone()
+    (first_seq,) = connection.execute(
+        "SELECT min(seq) FROM (SELECT seq FROM key_event WHERE ordinal = ?1"
+        " UNION ALL SELECT seq FROM outcome WHERE ordinal = ?1)",
+        (ordinal,),
+    ).fetchone()
+    return None if first_seq is None else _claim_between(connection, ordinal, planned_seq, first_seq)
+
+
 def _claim_between(connection: sqlite3.Connection, ordinal: int, planned_seq: int, seq: int) -> int | None:
     """Return the event that claimed a key from the frontier, between its plan and the first event that names it."""
     row = connection.execute(

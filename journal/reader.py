@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
-from journal import histories, sampled_objects, schema, status
+from journal import histories, resuming, sampled_objects, schema, status
 from journal.attempts import AttemptCounts, attempt_counts
 from journal.connection import open_reader, opening, spill_into
 from journal.errors import RESTORE_BACKUP, JournalCorrupt, JournalError, JournalMissing, JournalOutdated
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from journal.resuming import Resumption
     from journal.status import MigrationStatus
 
 __all__ = ["AttemptCounts", "ExpectedObject", "KeyHistory", "ObjectPage", "Owner", "Reader", "StoredEvent"]
@@ -235,6 +236,11 @@ class Reader:
         del now_us
         owner = self.owner()
         return self._read_projected(lambda connection: status.migration_status(connection, owner))
+
+    def resumption(self) -> Resumption:
+        """Return what the next session would find to do, from one consistent read."""
+        owner = self.owner()
+        return self._read_projected(lambda connection: resuming.resumption(connection, owner))
 
     def attempts(self) -> tuple[AttemptCounts, ...]:
         """Return every class of failed attempts, of all sessions."""

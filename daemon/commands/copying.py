@@ -147,6 +147,13 @@ def plan(
 @click.option("--max-duration", metavar="TIME", help="Drain after this time [limits.max_duration].")
 @click.option("--max-bytes", metavar="SIZE", help="Claim no more bytes than this [limits.max_bytes].")
 @click.option("--limit", metavar="N", help="Claim no more keys than this [limits.limit].")
+@click.option(
+    "--dry-run",
+    "-n",
+    is_flag=True,
+    help="Say what it would do with the journal there is, and by which events; contact and change nothing.",
+)
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON, for programs.")
 @log_format_option
 @redact_keys_option
 @click.pass_context
@@ -165,6 +172,8 @@ def run(
     limit: str | None,
     log_format: str | None,
     redact_keys: bool,
+    dry_run: bool,
+    as_json: bool,
     **flags: bool,
 ) -> None:
     """Copy every row of the plan, planning first if needed; the same command resumes.
@@ -173,6 +182,10 @@ def run(
     """
     from daemon.config import RunOptions
 
+    if as_json and not dry_run:
+        raise ConfigError(
+            ["run: found --json without --dry-run"], "`status --json` tells of a running migration"
+        )
     overrides = {
         **_scope(cutoff_timestamp, cache_types),
         "upload.key_batch_size": key_batch_size,
@@ -183,6 +196,11 @@ def run(
         "limits.limit": limit,
         **log_overrides(log_format, redact_keys=redact_keys),
     }
+    if dry_run:
+        from daemon.commands.previewing import preview
+
+        preview(load_config(config_path, overrides), as_json=as_json)
+        return
 
     def work(config: Config, ending: Ending) -> ExitCode:
         import trio

@@ -260,6 +260,7 @@ def test_projections_that_are_being_derived_anew_are_never_shown(
             lambda: reader.explain("k00001"),
             reader.objects,
             lambda: list(reader.events(source="source-1")),
+            reader.resumption,
         ]
         for ask in asked:
             with pytest.raises(JournalError, match="its projections are being derived anew") as refused:
