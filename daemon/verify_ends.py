@@ -20,7 +20,7 @@ from daemon.config import Config
 from daemon.controls import Controls
 from daemon.ending import Ending
 from daemon.endpoints import open_bucket
-from daemon.errors import ConfigError, ExitCode
+from daemon.errors import ExitCode
 from daemon.layouts import layout_of
 from daemon.log_events import LogEvent, log_event
 from daemon.log_lines import Style
@@ -100,7 +100,6 @@ async def verified(
         source: likewise.
 
     Raises:
-        ConfigError: a source that is not there.
         RefusedError, UnreachableError, BackfillError: an end that does not answer.
         JournalError: the journal.
     """
@@ -215,12 +214,6 @@ def _tiers(
 def _sources(
     config: Config, options: VerifyOptions, recorder: Recorder, counts: dict[str, SourceCounts]
 ) -> list[VerifiedSource]:
-    configured = [spec.name for spec in config.sources]
-    unknown = [name for name in options.sources if name not in configured]
-    if unknown:
-        raise ConfigError(
-            [f'--source: found "{name}"; expected one of {", ".join(configured)}' for name in unknown]
-        )
     found = []
     for spec in config.sources:
         if options.sources and spec.name not in options.sources:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from daemon.config import Config
     from daemon.ending import Ending
     from daemon.errors import ExitCode
-    from daemon.verifying import Step
+    from daemon.verify_ends import VerifyOptions
 
 _accept_source = click.option(
     "--accept-source",
@@ -266,28 +266,35 @@ def verify(
         import trio
 
         from daemon import service
-        from daemon.verify_ends import VerifyOptions
 
-        options = VerifyOptions(_steps(tiers, sample), sources, **flags)
+        options = _verify_options(config, tiers, sample, sources, **flags)
         return trio.run(service.verify, config, options, ending)
 
     ctx.exit(concluded_by(config_path, overrides, work))
 
 
-def _steps(tiers: tuple[str, ...], sample: str | None) -> tuple[Step, ...]:
-    """Return what --tier and --sample ask for.
+def _verify_options(
+    config: Config, tiers: tuple[str, ...], sample: str | None, sources: tuple[str, ...], **flags: bool
+) -> VerifyOptions:
+    """Return what the flags of `verify` ask for.
 
     Raises:
-        ConfigError: a tier twice, or a sample that is none or of nothing.
+        ConfigError: what can't be meant, all of it at once.
     """
     from daemon.comparing import TierName
     from daemon.sampling import EVERY_KEY, parse_sample
-    from daemon.verify_ends import DEFAULT_STEPS
+    from daemon.verify_ends import DEFAULT_STEPS, VerifyOptions
     from daemon.verifying import Step
 
+    steps = tuple(Step(TierName(tier)) for tier in tiers) or DEFAULT_STEPS
+    asked = {step.tier for step in steps}
     sampled = {TierName.HEAD, TierName.SOURCE, TierName.CONTENT}
-    problems = [
-        f"--tier {tier}: given twice" for tier in sorted({tier for tier in tiers if tiers.count(tier) > 1})
+    configured = [spec.name for spec in config.sources]
+    problems = [f"--tier {tier}: given twice" for tier in sorted(asked) if tiers.count(tier) > 1]
+    problems += [
+        f'--source: found "{name}"; expected one of {", ".join(configured)}'
+        for name in sources
+        if name not in configured
     ]
     size = None
     if sample is not None:
@@ -295,16 +302,19 @@ def _steps(tiers: tuple[str, ...], sample: str | None) -> tuple[Step, ...]:
             size = parse_sample(sample)
         except ValueError as error:
             problems.append(f"--sample: {error}")
-    asked = tuple(Step(TierName(tier)) for tier in tiers) or DEFAULT_STEPS
-    if sample is not None and not any(step.tier in sampled for step in asked):
-        problems.append(
-            "--sample: receipts and list look at every key; expected --tier head, source or content"
-        )
+        if not asked & sampled:
+            problems.append(
+                "--sample: receipts and list look at every key; expected --tier head, source or content"
+            )
+    if flags["no_extra"] and not asked & {TierName.LIST, TierName.SOURCE}:
+        problems.append("--no-extra: these tiers look for no other objects; expected --tier list or source")
+    if flags["repair"] and asked == {TierName.RECEIPTS}:
+        problems.append("--repair: receipts looks at no object; expected a tier that does")
     if problems:
         raise ConfigError(problems, "`backfillctl verify --help` tells what each tier looks at")
-    if size is None:
-        return asked
-    return tuple(Step(step.tier, size if step.tier in sampled else EVERY_KEY) for step in asked)
+    if size is not None:
+        steps = tuple(Step(step.tier, size if step.tier in sampled else EVERY_KEY) for step in steps)
+    return VerifyOptions(steps, sources, **flags)
 
 
 def concluded_by(
