@@ -286,7 +286,7 @@ class Deletion:
     async def _take_back(self, ordinals: Sequence[int]) -> None:
         if not ordinals or self._record is None:
             return
-        message = f"undone by {self._who}: `backfillctl requeue --failure undone` and `run` copy it again"
+        message = "taken back by `undo`; `backfillctl requeue --failure undone` and `run` copy it again"
         await self._record(
             lambda journal, now_us: journal.revoke(
                 ordinals, Revocation.UNDO, message=message, who=self._who, now_us=now_us

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from daemon import rendering_units as units
 from daemon.causes import cause_words
+from journal.lifecycle import UNDONE
 from journal.status import MigrationState
 
 if TYPE_CHECKING:
-    from journal.status import MigrationStatus
+    from journal.status import MigrationStatus, SessionStatus
 
 STALLED_SECONDS = 900.0
 """A session at work that settles nothing for so long is told to be stalled."""
@@ -40,19 +41,28 @@ def reason(status: MigrationStatus, now_us: int) -> str:  # noqa: PLR0911 -- one
     if session is None:
         return "no session yet"
     if session.ended_us is not None:
-        message = session.message or ""
-        found = session.reason or ""
-        told = units.shown(f"{found}: {message}" if message else found)
-        waiting = sum(source.counts.pending for source in status.sources)
-        if waiting and not session.exit_code:
-            # It had left none: an operator requeued keys since, or took their outcomes back.
-            told += f"; now {units.plural(waiting, 'key waits', 'keys wait')} to be driven again"
-        return told
+        return _end(status, session)
     if status.state is MigrationState.DRAINING:
         return "asked to stop: uploads under way may end, nothing new is claimed"
     if status.state is MigrationState.PAUSED:
         return "an operator's pause is in force: what is claimed ends, nothing new is begun"
     return _slowness(status, now_us) if status.state is MigrationState.RUNNING else ""
+
+
+def _end(status: MigrationStatus, session: SessionStatus) -> str:
+    """Return how the last session ended; where it had left none, what operators have taken back or requeued since."""
+    message = session.message or ""
+    found = session.reason or ""
+    told = units.shown(f"{found}: {message}" if message else found)
+    if session.exit_code:
+        return told
+    waiting = sum(source.counts.pending for source in status.sources)
+    taken_away = undone(status)
+    if waiting:
+        told += f"; now {units.plural(waiting, 'key waits', 'keys wait')} to be driven again"
+    if taken_away:
+        told += f"; {units.plural(taken_away, 'key')} undone since"
+    return told
 
 
 def _slowness(status: MigrationStatus, now_us: int) -> str:
@@ -72,16 +82,18 @@ def _slowness(status: MigrationStatus, now_us: int) -> str:
     return ""
 
 
+def undone(status: MigrationStatus) -> int:
+    """Return the keys of all sources whose object `undo` took away, or means to."""
+    return sum(group.count for source in status.sources for group in source.parked if group.failure == UNDONE)
+
+
 def next_steps(status: MigrationStatus) -> list[str]:
     """Return what the operator should do now, in this order; empty where nothing is to be done."""
-    held = parked(status)
-    why = f"{units.plural(held, 'key')} parked: `backfillctl explain KEY` tells why; mend the cause"
     if status.state is MigrationState.COMPLETE:
         return _after_completion(status)
     if status.owner is not None:
-        steps = [f"{why}, and `backfillctl requeue --all` once this session has ended"] if held else []
-        return [*steps, *_resuming(status)]
-    steps = [f"{why}, then `backfillctl requeue --all`"] if held else []
+        return [*_requeueing(status, " once this session has ended"), *_resuming(status)]
+    steps = _requeueing(status, "")
     if status.session is None:
         steps.append("`backfillctl plan` counts what there is to do, `backfillctl run` does it")
     elif status.state is MigrationState.KILLED:
@@ -93,6 +105,26 @@ def next_steps(status: MigrationStatus) -> list[str]:
     else:
         steps.append("`backfillctl run` resumes")
     return [*steps, *_resuming(status)]
+
+
+def _requeueing(status: MigrationStatus, when: str) -> list[str]:
+    """Return what to do about parked keys; those that were undone are no trouble, and nobody's mistake to mend."""
+    taken_away = undone(status)
+    trouble = parked(status) - taken_away
+    steps = []
+    if trouble:
+        which = "--failure CLASS" if taken_away else "--all"
+        then = (
+            f", and `backfillctl requeue {which}`{when}" if when else f", then `backfillctl requeue {which}`"
+        )
+        why = f"{units.plural(trouble, 'key')} parked: `backfillctl explain KEY` tells why; mend the cause"
+        steps.append(why + then)
+    if taken_away:
+        steps.append(
+            f"{units.plural(taken_away, 'key')} undone: `backfillctl requeue --failure undone`{when} and"
+            " `backfillctl run` copy them again"
+        )
+    return steps
 
 
 def _resuming(status: MigrationStatus) -> list[str]:

@@ -156,6 +156,7 @@ _SENTENCES: dict[str, Callable[[dict[str, Any]], str]] = {
     Kind.FINDING_RECORDED: _findings,
     Kind.VERIFICATION_PROGRESSED: lambda data: f"verified by {data['tier']}: found right in a random sample",
     Kind.OBJECTS_DELETED: _deleted,
+    Kind.ROWS_RESTORED: lambda data: f"restored into {data['into']} by {data['who']}",
 }
 
 

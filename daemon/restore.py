@@ -40,7 +40,6 @@ from daemon.source import open_writer
 from daemon.undo import OWNER_WAIT_SECONDS, created_in
 from daemon.undoing import Scope
 from daemon.writing_back import Restoration, asked
-from journal import created_objects
 from journal.entries import migration_id
 from journal.events import Kind
 from journal.reader import Reader
@@ -88,7 +87,8 @@ async def _restore(
     config: Config, options: RestoreOptions, ending: Ending, drain: Drain, starting: Governed
 ) -> ExitCode:
     runtime = Runtime()
-    tally = RestoreTally()
+    # Kept where keys were named, so that `explain` tells it; of all rows there may be millions.
+    tally = RestoreTally(ordinals=[] if options.row_keys else None)
     async with (
         _recorder(config, options, runtime) as recorder,
         open_bucket(config, os.environ, digest_runner=runtime.digest_runner) as bucket,
@@ -139,9 +139,7 @@ async def _restore(
                 finally:
                     if recorder is not None:
                         with trio.CancelScope(shield=True):
-                            await _put_on_record(
-                                recorder, scope, table, tally, named_ordinals(options, reader)
-                            )
+                            await _put_on_record(recorder, scope, table, tally)
     width = shutil.get_terminal_size((100, 24)).columns
     text = restore_text(
         tally,
@@ -259,9 +257,7 @@ async def _fitting(
     )
 
 
-async def _put_on_record(
-    recorder: Recorder, scope: Scope, table: Relation, tally: RestoreTally, ordinals: list[int]
-) -> None:
+async def _put_on_record(recorder: Recorder, scope: Scope, table: Relation, tally: RestoreTally) -> None:
     (source,) = scope.sources
     await recorder.note(
         Kind.ROWS_RESTORED,
@@ -275,13 +271,7 @@ async def _put_on_record(
             "different": tally.different,
             "unread": tally.unread,
             "exit_code": int(tally.exit_code),
-            **({"ordinals": [*ordinals]} if ordinals else {}),
+            **({"ordinals": [*tally.ordinals]} if tally.ordinals else {}),
         },
         source=source,
     )
-
-
-def named_ordinals(options: RestoreOptions, reader: Reader) -> list[int]:
-    """Return the ordinals of keys that were named: `explain` shows there that they were restored."""
-    read = functools.partial(created_objects.of_row_keys, row_keys=options.row_keys)
-    return [one.recorded.ordinal for one in reader.read(read)] if options.row_keys else []

@@ -120,6 +120,7 @@ class RestoreTally:
         bare: of those restored, with nothing in the metadata columns, since somebody else wrote the object.
         unread: whose object is missing, can't be read or holds other bytes; not written.
         examples: row keys and what is wrong, EXAMPLES_MAX at most.
+        ordinals: of the rows restored, where keys were named; None: not kept.
     """
 
     rows: int = 0
@@ -131,6 +132,7 @@ class RestoreTally:
     bare: int = 0
     unread: int = 0
     examples: list[tuple[str, str]] = field(default_factory=list)
+    ordinals: list[int] | None = None
 
     def name(self, row_key: str, problem: str) -> None:
         """Keep an example."""

@@ -129,6 +129,8 @@ class Restoration:
         self._tally.restored += len(after.equal) - min(beside, len(after.equal))
         self._tally.equal += min(beside, len(after.equal))
         self._tally.restored_bytes += sum(row.size for row in after.equal)
+        if self._tally.ordinals is not None:
+            self._tally.ordinals += [row.ordinal for row in after.equal]
         for row in [*after.different, *after.missing]:
             self._differs(row, "written, but the table has not that value: a trigger or a rule changes it")
 
