@@ -1,7 +1,7 @@
 """Look at the objects that an undo means, and delete those that are still ours.
 
 For each batch: HEAD all; take back the outcomes of those that will go, in one commit; delete each; put on record
-which are gone. So the journal never claims an object that is gone (guards I14). What a crash leaves are keys
+which are gone. So the journal never claims an object that is gone. What a crash leaves are keys
 parked as undone whose object may still be there: the next undo of the same scope looks at them first.
 """
 
