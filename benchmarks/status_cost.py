@@ -57,7 +57,15 @@ class Writer:
         self.journal.start_session(now_us=NOW_US, facts={"pid": os.getpid(), "host": "benchmark"})
 
     def plan(self, name: str, first: int, keys: int) -> int:
-        source = self.journal.add_source(name, {"table": f"public.{name}"}, now_us=self.now_us)
+        identity = {
+            "table": f"public.{name}",
+            "key": ["id"],
+            "bucket": "blobs",
+            "prefix": f"{name}/",
+            "layout": "tiered",
+            "reverse_key": False,
+        }
+        source = self.journal.add_source(name, identity, now_us=self.now_us)
         self.journal.begin_pass(source, kind="sweep", now_us=self.now_us)
         for begin in range(first, first + keys, CHUNK):
             rows = rows_of(begin, min(CHUNK, first + keys - begin))

@@ -145,12 +145,13 @@ def _explained(reader: Reader, text: str, *, now: int) -> Explained:
     known = list(reader.read(sources).values())
     name = object_name(text)
     rows = rows_of_object(name, known)
-    seen = {history.ordinal for history in by_row_key}
+    # A row whose object bears its own key is among the first ones already.
+    named = {(source.id, found) for source, found in rows if found != text}
     by_object_key = [
         history
-        for source, found in rows
+        for found in sorted({found for _, found in named})
         for history in reader.explain(found)
-        if history.source_id == source.id and history.ordinal not in seen
+        if (history.source_id, found) in named
     ]
     if by_row_key or by_object_key:
         return Explained(text, by_row_key, by_object_key)

@@ -5,17 +5,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from daemon.demo.seaweed import signed_request
 from daemon.errors import ExitCode
 from journal.checkpoint import Order
 from journal.entries import PlannedRow, Settled
 from journal.lifecycle import Outcome
 from journal.log import Journal
 from journal.reader import Reader
+from tests.s3_servers import BUCKET
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .conftest import Invoke
+    from .migrations import Migration
 
 NOW_US = 1_768_500_000_000_000
 MD5 = "d" * 32
@@ -120,3 +123,25 @@ def test_a_life_says_whether_a_verification_has_found_the_object_right(invoke: I
     text = invoke("explain", "zz", "--journal", path).output
     assert "  verified by list: found right among all keys\n" in text
     assert "no verification" not in text
+
+
+def test_a_verification_of_real_objects_is_part_of_the_life_of_each_key(migration: Migration) -> None:
+    assert migration("run").returncode == 0
+    gone = f"{migration.prefix}7"
+    status, _ = signed_request(
+        migration.server.port,
+        "DELETE",
+        f"/{BUCKET}/{gone}",
+        access_key=migration.server.access_key,
+        secret_key=migration.server.secret_key,
+    )
+    assert status == 204
+    assert migration("verify --tier list").returncode == ExitCode.MISMATCH
+    lost = migration(f"explain s3://{BUCKET}/{gone}").stdout
+    assert f"its object is s3://{BUCKET}/{gone}\n" in lost
+    assert "verification by list: missing" in lost
+    assert "no verification has found its object right since" in lost
+    assert "verified by" not in lost
+    right = migration("explain 8").stdout
+    assert "verified by list: found right among all keys" in right
+    assert "no verification" not in right

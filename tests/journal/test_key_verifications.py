@@ -124,8 +124,20 @@ def test_an_outcome_that_was_revoked_keeps_what_verified_it_and_the_next_one_beg
     assert not history(journal, 3).unverified
 
 
+def test_a_sample_of_an_earlier_outcome_says_nothing_of_the_next_one(journal: Journal) -> None:
+    sample = {"keys": 1, "of": 5, "seed": 1}
+    run = begin(journal, "content", sample)
+    data = {"run": run, "tier": "content", "after_seq": 0, "counts": {}, "ordinals": [3]}
+    journal.note(Kind.VERIFICATION_PROGRESSED, data, now_us=NOW_US)
+    finish(journal, run, "content", sample)
+    journal.revoke([3], Revocation.REPAIR, message="gone", who="op", now_us=NOW_US)
+    take(journal, 1, 1)
+    settle(journal, [3])
+    assert verified(journal, 3) == [(run + 1, "content", True)]
+    assert history(journal, 3).unverified
+
+
 def test_a_run_says_nothing_of_a_key_whose_later_plan_was_stored_before_it(journal: Journal) -> None:
-    journal.record([], now_us=NOW_US)
     settle(journal, range(7, 11))
     journal.begin_pass(1, kind="snapshot", now_us=NOW_US)
     journal.seal_chunk(1, [("k00000", None, 7, 1)], now_us=NOW_US)
