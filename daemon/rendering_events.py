@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from daemon import rendering_units as units
+from daemon.rendering_verified import checked_words, found_words, verified
 from journal.events import VERSION, Kind
 from journal.lifecycle import OUTCOME_OF_CODE
 
@@ -185,12 +186,26 @@ def _findings(data: Mapping[str, Any]) -> str:
     return units.shown(f"{reasons(counts)}: {named}{', …' if len(data['findings']) > LISTED_MAX else ''}")
 
 
+def _verification_started(data: Mapping[str, Any]) -> str:
+    words = [f"tier {data['tier']}"]
+    sample = data.get("sample")
+    if sample:
+        words.append(f"a sample of {units.count(sample['keys'])} of {units.plural(sample['of'], 'key')}")
+    return units.shown(", ".join([*words, *([f"by {data['who']}"] if data.get("who") else [])]))
+
+
+def _verification_progressed(data: Mapping[str, Any]) -> str:
+    return units.shown(
+        f"tier {data['tier']}: {units.plural(data['counts']['checked'], 'key')} looked at so far"
+    )
+
+
 def _verified(data: Mapping[str, Any]) -> str:
+    one = verified(data, finished_us=0)
+    found = found_words(one)
     return (
-        f"tier {data['tier']}: {units.count(data['checked'])} checked, {units.count(data['by_md5'])} by MD5,"
-        f" {units.count(data['by_size'])} by size only, {units.count(data['missing'])} missing,"
-        f" {units.count(data['differing'])} differing, {units.count(data['extra'])} extra,"
-        f" exit code {data['exit_code']}"
+        f"tier {units.shown(one.tier)}: {'mismatch' if one.failed else 'no mismatch'} in {checked_words(one)}"
+        f"{'; ' if found else ''}{found}, exit code {data['exit_code']}"
     )
 
 
@@ -280,8 +295,8 @@ _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.CANCELLED: facts_words,
     Kind.HALTED: facts_words,
     Kind.ENDPOINT_PROBED: facts_words,
-    Kind.VERIFICATION_STARTED: lambda data: f"tier {data['tier']}",
-    Kind.VERIFICATION_PROGRESSED: facts_words,
+    Kind.VERIFICATION_STARTED: _verification_started,
+    Kind.VERIFICATION_PROGRESSED: _verification_progressed,
     Kind.VERIFICATION_FINISHED: _verified,
     Kind.FINDING_RECORDED: _findings,
     Kind.UNDO_STARTED: _undo_started,

@@ -88,7 +88,8 @@ def repaired_text(number: int, results: Sequence[VerificationResult], *, overwri
     if number:
         text = f"repair: {units.plural(number, 'key')} will be driven again; `backfillctl run` copies them"
         lines += units.wrap(text, width, rest="  ")
-        if not overwrites:
+        in_the_way = (FindingKind.DIFFERING, FindingKind.FOREIGN)
+        if not overwrites and any(result.number(kind) for result in results for kind in in_the_way):
             text = (
                 "an object that another program put there is not overwritten: its key will be parked, unless"
             )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daemon import rendering_units as units
 from daemon.comparing import FAILING, FindingKind
 from daemon.rendering_verification import rate_words
 
 if TYPE_CHECKING:
-    from journal.status import NoteStatus
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,15 @@ class Verified:
     failed: bool
 
 
-def verified(note: NoteStatus) -> Verified:
-    """Return what a `verification_finished` says, whichever version wrote it."""
-    data = note.data
+def verified(data: Mapping[str, Any], *, finished_us: int) -> Verified:
+    """Return what the data of a `verification_finished` says, whichever version wrote it."""
     # Before there were other tiers than `list`, these three were all that could be found.
     counts = data.get("counts") or {word: data.get(word, 0) for word in ("missing", "differing", "extra")}
     failing = FAILING | {FindingKind.EXTRA} if data.get("extra_fails") else FAILING
     sample, bound = data.get("sample"), data.get("bound")
     return Verified(
         tier=str(data.get("tier", "")),
-        finished_us=note.ts_us,
+        finished_us=finished_us,
         checked=int(data.get("checked", 0)),
         by_size=int(data.get("by_size", 0)),
         sample_of=None if sample is None else int(sample["of"]),

@@ -202,7 +202,7 @@ def view(status: MigrationStatus, *, now_us: int) -> View:
         spent=_spent(status),
         spent_seconds=sum(status.spent_ms.values()) // 1000,
         faults=_faults(status.sources),
-        verified=tuple(map(verified, status.verifications)),
+        verified=tuple(verified(one.data, finished_us=one.ts_us) for one in status.verifications),
         next_steps=tuple(next_steps(status)),
     )
 

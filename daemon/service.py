@@ -225,7 +225,9 @@ async def verify(config: Config, options: VerifyOptions, ending: Ending) -> Exit
     Raises:
         BackfillError, JournalError: what kept it from being verified.
     """
-    return await stoppable(functools.partial(_verify, config, options, ending), ending, grace_seconds=0)
+    return await stoppable(
+        functools.partial(_verify, config, options, ending), ending, grace_seconds=0, again="takes it up"
+    )
 
 
 async def _verify(
@@ -247,8 +249,12 @@ async def stoppable(
     *,
     grace_seconds: float,
     max_duration: float | None = None,
+    again: str = "begins again",
 ) -> ExitCode:
-    """Run `work` so that a signal or its time ends it at once, until it takes that over (`Governed.hand_over`)."""
+    """Run `work` so that a signal or its time ends it at once, until it takes that over (`Governed.hand_over`).
+
+    `again` says what the same command does after that.
+    """
 
     async def governed(drain: Drain) -> ExitCode:
         codes: list[ExitCode] = []
@@ -259,7 +265,7 @@ async def stoppable(
                 codes.append(await work(drain, starting))
             nursery.cancel_scope.cancel()
         if not codes:
-            ending.outcome = f"stopped on {drain.cause} before it was done; the same command begins again"
+            ending.outcome = f"stopped on {drain.cause} before it was done; the same command {again}"
             return interrupted(drain)
         return codes[0]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from random import Random
 
 from daemon.comparing import REPAIRABLE, TierName, VerificationResult
@@ -137,28 +139,31 @@ async def repair(recorder: Recorder, reader: Reader, runs: Sequence[int], *, who
     """Let every key be driven again whose object these runs found missing, differing or foreign; return how many.
 
     Raises:
-        JournalError: the journal.
+        JournalError: the journal; what was revoked before stays so, and the next repair does the rest.
     """
+
+    def revoke(ordinals: Sequence[int], journal: Journal, now_us: int) -> None:
+        message = "found wrong by a verification"
+        journal.revoke(ordinals, Revocation.REPAIR, message=message, who=who, now_us=now_us)
+
+    repaired = 0
+    wrong = _wrong(reader, runs)
+    while part := set(islice(wrong, REPAIRED_PER_CALL)):
+        # Two tiers name the same key, and so does a run that looked at it again after an interruption.
+        left = [row.ordinal for row in reader.objects_of(sorted(part))]
+        if left:
+            await recorder.call(partial(revoke, left))
+        repaired += len(left)
+    return repaired
+
+
+def _wrong(reader: Reader, runs: Sequence[int]) -> Iterator[int]:
     found = reader.events(kinds=[Kind.FINDING_RECORDED.value], after_seq=min(runs, default=0))
-    ordinals = sorted(
-        {
-            ordinal
-            for event in found
-            if event.data["run"] in runs
-            for kind, ordinal, _, _ in event.data["findings"]
-            if ordinal is not None and kind in REPAIRABLE
-        }
-    )
-
-    def revoke(part: Sequence[int], journal: Journal, now_us: int) -> None:
-        journal.revoke(
-            part, Revocation.REPAIR, message="found wrong by a verification", who=who, now_us=now_us
-        )
-
-    for first in range(0, len(ordinals), REPAIRED_PER_CALL):
-        part = ordinals[first : first + REPAIRED_PER_CALL]
-        await recorder.call(lambda journal, now_us, part=part: revoke(part, journal, now_us))  # type: ignore[misc]
-    return len(ordinals)
+    for event in found:
+        if event.data["run"] in runs:
+            for kind, ordinal, _, _ in event.data["findings"]:
+                if ordinal is not None and kind in REPAIRABLE:
+                    yield ordinal
 
 
 def exit_code_of(results: Sequence[VerificationResult]) -> ExitCode:

@@ -102,6 +102,8 @@ def test_one_that_is_stopped_is_taken_up_by_the_same_command_and_tells_of_all_it
                 process.kill()
     assert process.returncode == code, errors
     assert "Traceback" not in errors
+    if code > 0:
+        assert "before it was done; the same command takes it up" in errors
     migration.changes = {}
     done = migration("verify", *flags, "--json")
     assert done.returncode == 0, done.stderr
