@@ -35,6 +35,7 @@ SELECT (pg_control_system()).system_identifier::text AS system_identifier,
 SESSION = f"{SERVER}, pg_backend_pid() AS pid"
 """What a new connection is asked before anything else: which server it reached, and by which backend."""
 
+REPLAYED = "SELECT pg_last_wal_replay_lsn()::text"
 NAME_OF = """
 SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid) / current_setting('block_size')::int
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1"""

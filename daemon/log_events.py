@@ -45,6 +45,7 @@ class LogEvent(Enum):
     VERIFICATION_TAKEN_UP = (logging.INFO, "a verification goes on that was interrupted")
     VERIFICATION_PROGRESSED = (logging.INFO, "how far a verification is")
     VERIFICATION_ESCALATED = (logging.WARNING, "a sample has a mismatch: every key is looked at")
+    ATTESTING = (logging.INFO, "what `attest` looks at now")
     BUCKET_LISTED = (logging.INFO, "how much of a bucket's listing has arrived")
     UNDO_PROGRESS = (logging.INFO, "how many objects `undo` has deleted so far, or would delete")
     OBJECT_LEFT = (logging.WARNING, "an object of this migration's journal that `undo` leaves, and why")

@@ -93,6 +93,17 @@ class PostgresSource:
         self._first_server.admit(facts, self._planning.where)
         return facts
 
+    async def replayed_lsn(self) -> str | None:
+        """Return up to where a standby has replayed its primary's log; None elsewhere, or where it has nothing.
+
+        Raises:
+            UnreachableError: silent for `give_up_after`.
+        """
+        ((position,),) = await self._patiently(
+            lambda: self._planning.fetch(catalogue.REPLAYED, operation="IDENTIFY")
+        )
+        return None if position is None else str(position)
+
     async def describe(self, spec: SourceConfig) -> TableFacts:
         """Look the source's table up and judge it.
 

@@ -245,6 +245,11 @@ def _chunk(data: Mapping[str, Any]) -> str:
     return f"ordinals {lo} to {lo + rows - 1}, {units.plural(rows, 'row')}, {units.size(data['bytes'])}"
 
 
+def _attested(data: Mapping[str, Any]) -> str:
+    why = f": {', '.join(data['not_met'])}" if data["not_met"] else ""
+    return units.shown(f"{data['verdict']} by {data['who']} at event {data['head_seq']}{why}")
+
+
 _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.MIGRATION_CREATED: _created,
     Kind.CUTOFF_FIXED: lambda data: units.moment(data["cutoff_us"]),
@@ -303,5 +308,5 @@ _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.OBJECTS_DELETED: _deleted,
     Kind.UNDO_FINISHED: _undo_finished,
     Kind.ROWS_RESTORED: _restored,
-    Kind.ATTESTED: facts_words,
+    Kind.ATTESTED: _attested,
 }

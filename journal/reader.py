@@ -135,10 +135,13 @@ class Reader:
                     return found
         raise self._unreadable()
 
-    def _read_projected(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    def read_projected(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run queries on projections, as `read`, unless they say less than the log.
 
         A writer's transaction moves both, so they lag only while, or since, they are derived anew.
+
+        Raises:
+            JournalError: they do; or more than the log, whose end was cut off then.
         """
 
         def checked(connection: sqlite3.Connection) -> T:
@@ -235,7 +238,7 @@ class Reader:
         """
         del now_us
         owner = self.owner()
-        return self._read_projected(lambda connection: status.migration_status(connection, owner))
+        return self.read_projected(lambda connection: status.migration_status(connection, owner))
 
     def resumption(self) -> Resumption:
         """Return what the next session would find to do, from one consistent read."""
@@ -244,7 +247,7 @@ class Reader:
 
     def attempts(self) -> tuple[AttemptCounts, ...]:
         """Return every class of failed attempts, of all sessions."""
-        return self._read_projected(attempt_counts)
+        return self.read_projected(attempt_counts)
 
     def head_seq(self) -> int:
         """Return the newest event's seq."""
@@ -288,7 +291,7 @@ class Reader:
 
     def explain(self, key: str) -> list[KeyHistory]:
         """Return the life of a row key, once per time it was planned, over all sources; empty if it never was."""
-        return self._read_projected(
+        return self.read_projected(
             lambda connection: [
                 histories.key_history(connection, ordinal)
                 for ordinal in histories.ordinals_of(connection, key)
@@ -297,7 +300,7 @@ class Reader:
 
     def row_keys(self, *, after: int = 0, limit: int = 20_000) -> list[tuple[int, str, int]]:
         """Return a page of the plan behind the ordinal `after`: ordinal, row key, source; empty behind the last."""
-        return self._read_projected(
+        return self.read_projected(
             lambda connection: histories.row_keys(connection, after=after, limit=limit)
         )
 
@@ -306,7 +309,7 @@ class Reader:
 
         Only keys whose outcome was recorded up to event `until_seq`, if that is given.
         """
-        return self._read_projected(
+        return self.read_projected(
             lambda connection: histories.expected_objects(
                 connection,
                 after_seq=after_seq,
@@ -317,7 +320,7 @@ class Reader:
 
     def draw(self, *, seed: int, keys: int, until_seq: int, sources: Collection[int]) -> list[int]:
         """Return ordinals of a random sample of the objects; see `journal.sampled_objects.draw`."""
-        return self._read_projected(
+        return self.read_projected(
             lambda connection: sampled_objects.draw(
                 connection, seed=seed, keys=keys, until_seq=until_seq, sources=sources
             )
@@ -325,10 +328,10 @@ class Reader:
 
     def objects_of(self, ordinals: Sequence[int]) -> list[ExpectedObject]:
         """Return the objects of some stored and present keys."""
-        return self._read_projected(lambda connection: sampled_objects.objects_of(connection, ordinals))
+        return self.read_projected(lambda connection: sampled_objects.objects_of(connection, ordinals))
 
     def _source_id(self, name: str) -> int:
-        row = self._read_projected(
+        row = self.read_projected(
             lambda connection: connection.execute("SELECT id FROM source WHERE name = ?", (name,)).fetchone()
         )
         if row is None:

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.comparing import TierName
+from daemon.errors import ConfigError
+from daemon.verdict import Demands, Facts, ScannedSource, Standby, conditions, excuses, lsn
+from journal.anchors import Anchor
+from journal.attestation import CountedSource, JournalFacts, ParkedKey, digest_line
+from journal.verification_runs import SampledKeys, VerificationRun
+
+CLEAN = {"checked": 10, "counts": {}, "bound": {"rate": 0.5, "confidence": 0.999}}
+
+
+def source(name="a", **changed):
+    return replace(
+        CountedSource(
+            id=1,
+            name=name,
+            closed=True,
+            closing_proof="seen",
+            proven=True,
+            planned=10,
+            stored=8,
+            present=1,
+            skipped=0,
+            vanished=1,
+            unsettled=0,
+            parked=0,
+            parked_keys=(),
+            outcome_seq=50,
+        ),
+        **changed,
+    )
+
+
+def run(tier, **changed):
+    return replace(VerificationRun(60, 70, tier, 0, 0, 55, None, None, 0, CLEAN), **changed)
+
+
+SAMPLED = run("content", sample=SampledKeys(5, 10))
+VERIFIED = (run("list"), SAMPLED)
+
+
+def facts(*sources, runs=VERIFIED, **changed):
+    known = sources or (source(),)
+    journal = JournalFacts(Anchor(80, "00" * 32, "m/1"), True, tuple(known), tuple(runs))
+    scanned = {each.name: ScannedSource(10, {"where": 0}, 0, 0, 0) for each in known}
+    return replace(Facts(journal, [], "", "", None, scanned, Demands()), **changed)
+
+
+def failed(found):
+    return [each.subject for each in conditions(found) if not each.met]
+
+
+def test_what_is_whole_closed_and_verified_is_a_go():
+    assert failed(facts()) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "subjects"),
+    [
+        (facts(source(unsettled=1)), ["a: settled"]),
+        (facts(source(skipped=1)), ["a: skipped"]),
+        (facts(source(parked=1, parked_keys=(ParkedKey("k", "rejected"),))), ["a: parked"]),
+        (facts(source(closed=False)), ["a: closed"]),
+        (facts(source(proven=False)), ["a: closed"]),
+        (facts(problems=["chain: event 2"]), ["journal"]),
+        (facts(anchor_problem="anchor: it ends before"), ["manifest"]),
+        (facts(server_change="another PostgreSQL"), ["server"]),
+        (facts(standby=Standby("0/10", None)), ["standby"]),
+        (facts(standby=Standby("0/F", "0/10")), ["standby"]),
+        (facts(standby=Standby(None, "0/10")), ["standby"]),
+        (facts(scanned={}), ["a: rows"]),
+        (facts(scanned={"a": ScannedSource(10, {}, 1, 0, 0, ("k",))}), ["a: rows"]),
+        (facts(scanned={"a": ScannedSource(10, {}, 0, 1, 0, ("k",))}), ["a: rows"]),
+        (facts(scanned={"a": ScannedSource(10, {}, 0, 0, 1, ("k",))}), ["a: rows"]),
+        (facts(runs=()), ["verified by list", "verified by content"]),
+        (facts(runs=(run("list"),)), ["verified by content"]),
+        (facts(runs=(run("list", sample=SampledKeys(5, 10)), SAMPLED)), ["verified by list"]),
+        (facts(runs=(run("list", until_seq=49), SAMPLED)), ["verified by list"]),
+        (facts(runs=(run("list", sources=(2,)), SAMPLED)), ["verified by list"]),
+        (facts(runs=(run("list", exit_code=4), run("list"), SAMPLED)), ["verified by list"]),
+        (facts(source(), source("b", id=2, outcome_seq=56)), ["verified by list", "verified by content"]),
+    ],
+)
+def test_each_condition_that_is_not_met_is_named(found, subjects):
+    assert failed(found) == subjects
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        facts(runs=(run("list"), run("list", exit_code=4), SAMPLED)),
+        facts(runs=(run("source"), run("content"))),
+        facts(source(proven=False), demands=Demands(accept_unproven=True)),
+        facts(standby=Standby("1/0", "0/FFFFFFFF")),
+        facts(anchor_problem=None),
+        facts(scanned={"a": ScannedSource(12, {"where": 2}, 0, 0, 0)}),
+        facts(
+            source(parked=1, parked_keys=(ParkedKey("k", "rejected"),)),
+            demands=Demands(excused={"a": frozenset({"k"})}),
+        ),
+        facts(runs=(run("head"),), demands=Demands(tier=TierName.HEAD)),
+    ],
+)
+def test_what_is_repaired_accepted_or_excused_is_a_go(found):
+    assert failed(found) == []
+
+
+def test_every_condition_is_told_though_the_first_is_not_met():
+    assert failed(facts(source(unsettled=1, skipped=1, closed=False), problems=["x"], runs=())) == [
+        "journal",
+        "a: settled",
+        "a: skipped",
+        "a: closed",
+        "verified by list",
+        "verified by content",
+    ]
+
+
+def test_a_migration_that_planned_nothing_is_no_go():
+    empty = facts()
+    assert failed(replace(empty, journal=replace(empty.journal, sources=()))) == ["sources"]
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_a_position_is_read_as_postgresql_writes_it(position):
+    assert lsn(f"{position >> 32:X}/{position & 0xFFFFFFFF:X}") == position
+
+
+@pytest.mark.parametrize("text", ["", "/", "16", "16/", "/16", "g/1", "123456789/0", "0/123456789"])
+def test_what_is_no_position_is_refused(text):
+    with pytest.raises(ValueError):
+        lsn(text)
+
+
+def test_an_excuse_names_a_key_alone_or_with_its_source_and_all_unknown_ones_are_told():
+    parked = (ParkedKey("k", "f"), ParkedKey("b:k", "f"))
+    sources = [
+        source(parked=2, parked_keys=parked),
+        source("b", id=2, parked=1, parked_keys=(ParkedKey("k", "f"),)),
+    ]
+    assert excuses(["a:k"], sources) == {"a": {"k"}}
+    assert excuses(["k"], sources) == {"a": {"k"}, "b": {"k"}}
+    assert excuses(["b:k"], sources) == {"a": {"b:k"}, "b": {"k"}}
+    with pytest.raises(ConfigError, match=r"x is not parked\n.*y is not parked"):
+        excuses(["x", "k", "y"], sources)
+
+
+@given(st.text(), st.integers(0, 2**40), st.text("0123456789abcdef", min_size=32, max_size=32))
+def test_a_line_of_the_digest_is_one_json_array(row_key, size, md5):
+    if any("\ud800" <= character <= "\udfff" for character in row_key):
+        return
+    line = digest_line(row_key, size, md5)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == [row_key, size, md5]
