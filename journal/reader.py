@@ -243,7 +243,7 @@ class Reader:
     def resumption(self) -> Resumption:
         """Return what the next session would find to do, from one consistent read."""
         owner = self.owner()
-        return self._read_projected(lambda connection: resuming.resumption(connection, owner))
+        return self.read_projected(lambda connection: resuming.resumption(connection, owner))
 
     def attempts(self) -> tuple[AttemptCounts, ...]:
         """Return every class of failed attempts, of all sessions."""
