@@ -222,6 +222,7 @@ class Story:
         with self.running("--verify") as daemon:
             firing = 'ALERTS{alertname="BackfillVerificationMismatch", alertstate="firing"}'
             self.until(daemon, firing, "an alert about mismatches")
+            self.until(daemon, 'backfill_verified_timestamp_seconds{tier="content"}', "it has read a sample")
             self.leaves_with(daemon, ExitCode.MISMATCH)
 
 
