@@ -132,14 +132,14 @@ def _findings(data: dict[str, Any]) -> str:
 
 
 def _revoked(data: dict[str, Any]) -> str:
-    return f"outcome taken back for {_CAUSES[data['cause']]} by {data['who']}: {data['message']}"
+    return f"outcome taken back by {data['who']} for {_CAUSES[data['cause']]}: {data['message']}"
 
 
 def _deleted(data: dict[str, Any]) -> str:
     return "object found gone already" if data.get("already_gone") else "object deleted from the bucket"
 
 
-_CAUSES = {Revocation.REPAIR: "a repair, to be driven again", Revocation.UNDO: "an undo"}
+_CAUSES = {Revocation.REPAIR: "a repair", Revocation.UNDO: "an undo"}
 
 _DETAILS = {"md5": "MD5", "etag": "ETag", "version_id": "version"}
 _SENTENCES: dict[str, Callable[[dict[str, Any]], str]] = {
