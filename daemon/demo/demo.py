@@ -104,7 +104,7 @@ class Demo:
         )
 
     def perform(self) -> ExitCode:
-        """Fill, kill, resume, mend, verify, compare; return 0 if every object is what its row says."""
+        """Fill, kill, resume, mend, verify, compare, attest; return 0 if every object is what its row says."""
         self._fill()
         killed = self._kill_in_the_middle()
         self._resume()
@@ -112,6 +112,7 @@ class Demo:
         self._verify()
         code = self._compare()
         self._count_repetitions(killed)
+        self._attest()
         return code
 
     def wait_for_stop(self) -> None:
@@ -201,7 +202,7 @@ class Demo:
 
     def _verify(self) -> None:
         say = self.telling
-        say.step("Verify: list the buckets and compare them with the journal")
+        say.step("Verify: list every object, and read a sample of them beside their rows")
         say.command("backfillctl verify --no-extra -c backfill.toml")
         say.output(
             "\n".join(
@@ -241,6 +242,17 @@ class Demo:
             f"before, for example). Requests that failed and were made again: {cost.failed_attempts:,}."
         )
 
+    def _attest(self) -> None:
+        say = self.telling
+        say.step("May the tables be dropped?")
+        say.command("backfillctl attest -c backfill.toml")
+        verdict, _, rest = self._expect(ExitCode.DONE, "attest").output.partition("GO: ")[2].partition("\n")
+        say.output("\n".join([f"GO: {verdict}", *_conditions(rest, of="attachments:", besides="verified")]))
+        say.say(
+            "So it says of each of the nine tables, with a digest over every key and the SQL that would empty them. "
+            "It runs none of it."
+        )
+
     def _configure(self, existing: str) -> None:
         path = self._directory / "backfill.toml"
         path.touch(mode=0o600)
@@ -269,6 +281,20 @@ class Demo:
             "AWS_ACCESS_KEY_ID": self._identity.access_key,
             "AWS_SECRET_ACCESS_KEY": self._identity.secret_key,
         }
+
+
+def _conditions(verdict: str, *, of: str, besides: str) -> list[str]:
+    """Return the conditions of a verdict whose subjects begin with one of two words, whole."""
+    shown: list[str] = []
+    kept = False
+    for line in verdict.splitlines():
+        if line.startswith("ok"):
+            kept = line.removeprefix("ok").lstrip().startswith((of, besides))
+        elif not line.startswith(" "):
+            kept = False
+        if kept:
+            shown.append(line)
+    return shown
 
 
 def _quiet() -> Mapping[str, str]:
