@@ -378,8 +378,8 @@ def _reached(subject: str, run: VerificationRun | None, hint: str) -> Condition:
     bound = run.data.get("bound")
     if run.sample is not None and bound:
         text += (
-            f"; a sample of {units.count(run.sample.of)}: mismatch rate below {bound['rate']:.2%}"
-            f" at {bound['confidence']:.1%} confidence"
+            f"; a sample of {units.count(run.sample.of)}: mismatch rate below {100 * bound['rate']:.2g} %"
+            f" at {100 * bound['confidence']:g} % confidence"
         )
     unread = run.data.get("counts", {}).get("unreadable", 0)
     return Condition(
