@@ -149,11 +149,6 @@ class VerificationResult:
         return self.found.get(kind, 0)
 
     @property
-    def damaged(self) -> bool:
-        """Whether a copy or its record is wrong."""
-        return any(self.number(kind) for kind in DAMAGE)
-
-    @property
     def exit_code(self) -> ExitCode:
         """MISMATCH if anything failing was found, or something extra where that counts; else DONE."""
         failing = FAILING | {FindingKind.EXTRA} if self.extra_fails else FAILING

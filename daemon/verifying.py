@@ -58,7 +58,7 @@ class Verifier:
     told: Callable[[Verification], None] = lambda _: None
 
     async def verify(self, steps: Sequence[Step]) -> list[VerificationResult]:
-        """Go through `steps`; a sample in which a copy is found damaged is followed by every key.
+        """Go through `steps`; a sample with a mismatch is followed by every key.
 
         Raises:
             RefusedError, UnreachableError, BackfillError: an end that does not answer.
@@ -72,7 +72,7 @@ class Verifier:
             result = await self._run(step, steps, interrupted, results)
             interrupted = None
             results.append(result)
-            if result.sample is not None and result.damaged:
+            if result.sample is not None and result.exit_code:
                 log_event(
                     LogEvent.VERIFICATION_ESCALATED,
                     f"{step.tier}: the sample has a mismatch: every key is looked at",
