@@ -58,15 +58,19 @@ class ListedPage:
 
 
 @dataclass(slots=True)
-class _Element:
+class Element:
+    """One element of a document: its name without namespace, its own text, its children in order."""
+
     name: str
     text: str
-    children: list[_Element]
+    children: list[Element]
 
     def value(self, name: str) -> str | None:
+        """Return the text of the first child of this name; None if there is none."""
         return next((child.text for child in self.children if child.name == name), None)
 
-    def named(self, name: str) -> Iterator[_Element]:
+    def named(self, name: str) -> Iterator[Element]:
+        """Return the children of this name."""
         return (child for child in self.children if child.name == name)
 
 
@@ -76,12 +80,12 @@ class _TreeBuilder:
     DEPTH_MAX = 16
 
     def __init__(self) -> None:
-        self._open: list[_Element] = [_Element("", "", [])]
+        self._open: list[Element] = [Element("", "", [])]
 
     def start(self, name: str, _attributes: dict[str, str]) -> None:
         if len(self._open) > self.DEPTH_MAX:
             raise GarbledAnswerError("XML nested deeper than S3 documents it")
-        element = _Element(name.rpartition(":")[2], "", [])
+        element = Element(name.rpartition(":")[2], "", [])
         self._open[-1].children.append(element)
         self._open.append(element)
 
@@ -95,11 +99,16 @@ class _TreeBuilder:
         raise GarbledAnswerError("XML with a document type, which S3 never sends")
 
     @property
-    def root(self) -> _Element:
+    def root(self) -> Element:
         return self._open[0].children[0]
 
 
-def _parse(body: bytes, root_name: str) -> _Element:
+def parse(body: bytes, root_name: str) -> Element:
+    """Return the root of a document that S3 answers with.
+
+    Raises:
+        GarbledAnswerError: `body` is no XML, has a document type, is too deep, or has another root.
+    """
     builder = _TreeBuilder()
     parser = expat.ParserCreate("utf-8")  # S3's encoding, whatever the document claims
     parser.buffer_text = True
@@ -126,7 +135,7 @@ def read_error(body: bytes) -> ErrorDocument:
     Raises:
         GarbledAnswerError: `body` is empty (as after HEAD) or no `<Error>` document.
     """
-    root = _parse(body, "Error")
+    root = parse(body, "Error")
     code, region = root.value("Code"), root.value("Region")
     return ErrorDocument(
         code=code if code and _CODE.match(code) else None,
@@ -147,7 +156,7 @@ def read_page(body: bytes, *, token: str | None) -> ListedPage:
         GarbledAnswerError: no `<ListBucketResult>`, an entry without key or size, or a page that claims more to
             come without a token that leads there.
     """
-    root = _parse(body, "ListBucketResult")
+    root = parse(body, "ListBucketResult")
     encoded = root.value("EncodingType") == "url"
     objects = [_listed(entry, encoded=encoded) for entry in root.named("Contents")]
     truncated = (root.value("IsTruncated") or "").strip().lower()
@@ -161,7 +170,7 @@ def read_page(body: bytes, *, token: str | None) -> ListedPage:
     return ListedPage(objects, next_token)
 
 
-def _listed(entry: _Element, *, encoded: bool) -> ListedObject:
+def _listed(entry: Element, *, encoded: bool) -> ListedObject:
     key, size, etag = entry.value("Key"), entry.value("Size"), entry.value("ETag")
     if not key or size is None or not size.strip().isascii() or not size.strip().isdigit():
         raise GarbledAnswerError(f"expected a key and a size in each entry, found {key!r} and {size!r}")

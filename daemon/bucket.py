@@ -20,14 +20,14 @@ from daemon.answers import PAGE_BODY_BYTES_MAX, GarbledAnswerError, read_page, u
 from daemon.classifying import Answer, Subject, classify, garbled, unanswered
 from daemon.exchanging import Exchange
 from daemon.instruments import Instruments
-from daemon.object_answers import META, LargerError, changed, facts_of
+from daemon.object_answers import LargerError, changed, facts_of, metadata_bytes
 from daemon.objects import Condition, ListedObject, ObjectDigests, ObjectFacts, PreconditionFailed, PutReceipt
 from daemon.probing import ProbeFinding, probe
 from daemon.retrying import Failure, FailureClass
 from daemon.signing import EMPTY_SHA256, Header, Signer, canonical_query, encode_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from daemon.config import S3Config
     from daemon.credentials import CredentialSource
@@ -123,12 +123,12 @@ class Bucket:
             Failure: anything else but success; METADATA_TOO_LARGE without asking S3.
         """
         subject = Subject("PUT", bucket, key)
-        metadata_bytes = _metadata_bytes(headers)
-        if metadata_bytes > METADATA_BYTES_MAX:
+        metadata_size = metadata_bytes(headers)
+        if metadata_size > METADATA_BYTES_MAX:
             raise Failure(
                 FailureClass.METADATA_TOO_LARGE,
                 "PUT",
-                f"{subject}: expected at most {METADATA_BYTES_MAX} bytes of metadata, found {metadata_bytes}",
+                f"{subject}: expected at most {METADATA_BYTES_MAX} bytes of metadata, found {metadata_size}",
                 keys=subject.keys,
             )
         fields = [
@@ -291,6 +291,37 @@ class Bucket:
             if failure.code not in {"NoSuchKey", "NoSuchVersion"}:
                 raise failure
 
+    async def ask(
+        self,
+        subject: Subject,
+        fields: Sequence[Header] = (),
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        payload_sha256: str | None = None,
+    ) -> Answer:
+        """Send one request as it is given and return whatever is answered: for those who ask what a server does.
+
+        Args:
+            subject: LIST asks about the bucket itself.
+            fields: further headers.
+            query: parameters.
+            body: of a PUT.
+            payload_sha256: what to claim of the body; by default the truth.
+
+        Raises:
+            Failure: no answer, or one without an end.
+        """
+        given = [(b"content-length", b"%d" % len(body)), *fields, *self._every_put]
+        exchange = await self._send(
+            subject,
+            given if subject.operation == "PUT" else list(fields),
+            query=canonical_query(query or {}),
+            body=body,
+            payload_sha256=payload_sha256 or sha256(body).hexdigest(),
+        )
+        return await exchange.read(PAGE_BODY_BYTES_MAX)
+
     async def probe(self, bucket: str, prefix: str) -> ProbeFinding:
         """Find out what conditional PUTs are worth under `prefix`; see `daemon.probing.probe`."""
         return await probe(self, bucket, prefix)
@@ -365,7 +396,3 @@ def _headers(values: Mapping[str, str | None]) -> list[Header]:
     return [
         (name.encode("ascii"), value.encode("ascii")) for name, value in values.items() if value is not None
     ]
-
-
-def _metadata_bytes(headers: Mapping[str, str]) -> int:
-    return sum(len(name) - len(META) + len(value) for name, value in headers.items() if name.startswith(META))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from daemon.checking_endpoint import check_endpoint
 from daemon.checking_journal import check_journal
 from daemon.checking_postgres import check_postgres
 from daemon.checking_s3 import check_s3
@@ -22,7 +23,7 @@ SUBJECT_WIDTH_MAX = 24
 
 
 async def check_everything(
-    config: Config, env: Mapping[str, str], write: Callable[[str], None], *, colour: bool
+    config: Config, env: Mapping[str, str], write: Callable[[str], None], *, colour: bool, probe: bool = False
 ) -> ExitCode:
     """Check everything, write a line for each finding and then the smallest rights; return the worst's code.
 
@@ -33,6 +34,7 @@ async def check_everything(
         env: the environment.
         write: takes each line as soon as it is known.
         colour: mark lines green, yellow and red.
+        probe: find out what the endpoint really does, too, by a few more objects; and record it.
     """
     runtime = Runtime()
     findings: list[Finding] = []
@@ -48,5 +50,7 @@ async def check_everything(
     check_journal(config.migration.journal, report, disk_reserve=config.migration.disk_reserve)
     await check_postgres(config, report, runtime=runtime)
     await check_s3(config, env, report, clock_us=runtime.now_us)
+    if probe:
+        await check_endpoint(config, env, report, clock_us=runtime.now_us)
     write(f"\n{grants_sql(config)}\n\n{iam_policy_json(config)}")
     return gravest(finding.exit_code for finding in findings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from daemon.answers import unquoted
@@ -58,3 +59,8 @@ def changed(subject: Subject, found: str) -> Failure:
         f"{subject}: found {found}; it changed meanwhile",
         keys=subject.keys,
     )
+
+
+def metadata_bytes(headers: Mapping[str, str]) -> int:
+    """Return what user metadata counts for against S3's limit: names without their prefix, and values."""
+    return sum(len(name) - len(META) + len(value) for name, value in headers.items() if name.startswith(META))

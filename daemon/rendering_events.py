@@ -245,6 +245,11 @@ def _chunk(data: Mapping[str, Any]) -> str:
     return f"ordinals {lo} to {lo + rows - 1}, {units.plural(rows, 'row')}, {units.size(data['bytes'])}"
 
 
+def _surveyed(data: Mapping[str, Any]) -> str:
+    found = ", ".join(f"{question.replace('_', ' ')} {word}" for question, word in data["found"].items())
+    return units.shown(f"s3://{data['bucket']}/{data['prefix']} by {data['who']}: {found}")
+
+
 def _attested(data: Mapping[str, Any]) -> str:
     why = f": {', '.join(data['not_met'])}" if data["not_met"] else ""
     return units.shown(f"{data['verdict']} by {data['who']} at event {data['head_seq']}{why}")
@@ -299,7 +304,7 @@ _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.DRAIN_REQUESTED: facts_words,
     Kind.CANCELLED: facts_words,
     Kind.HALTED: facts_words,
-    Kind.ENDPOINT_PROBED: facts_words,
+    Kind.ENDPOINT_PROBED: _surveyed,
     Kind.VERIFICATION_STARTED: _verification_started,
     Kind.VERIFICATION_PROGRESSED: _verification_progressed,
     Kind.VERIFICATION_FINISHED: _verified,

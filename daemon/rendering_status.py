@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from daemon import rendering_units as units
 from daemon.rendering_advice import next_steps, reason
 from daemon.rendering_course import force_facts, rates_table, slow_downs, standing_note, where_time_went
+from daemon.rendering_endpoint import endpoint_line
 from daemon.rendering_events import reasons
 from daemon.rendering_tables import counts_table
 from daemon.rendering_verified import checked_words, found_words
@@ -203,7 +204,7 @@ def _unusable(status: MigrationStatus, width: int) -> list[str]:
 
 
 def _probes(status: MigrationStatus, width: int) -> list[str]:
-    """Return what is known of conditional PUTs, where they are not atomic."""
+    """Return what is known of conditional PUTs, where they are not atomic, and what else is unusual there."""
     probes = [
         probe
         for probe in [status.probe.data if status.probe else None, *(s.probe for s in status.sources)]
@@ -221,6 +222,9 @@ def _probes(status: MigrationStatus, width: int) -> list[str]:
         lines += units.wrap(
             f"{text} somebody else writes at the same moment can be overwritten", width, rest="  "
         )
+    for source in status.sources:
+        if source.endpoint is not None and (line := endpoint_line(source.endpoint)):
+            lines += units.wrap(line, width, rest="  ")
     return lines
 
 

@@ -51,7 +51,7 @@ def status_json(status: MigrationStatus, *, now_us: int, past: bool = False) -> 
         --cutoff-timestamp), `floor_us` (oldest first), `held_by_parked`, `complete`, `notes`; `last_outcome_us`, when a key was last settled;
       - `passes`: `number`, `kind`, `state`, `rows`; `closed`, `proven`, `closing_proof`;
       - `excluded` (reason to rows), `unusable_rows`, `unusable_example`;
-      - `probe` (data of the newest probe event or null);
+      - `probe`, `endpoint` (data of the newest such event, or null);
       - `parked`: `failure`, `count`, `example_key`, `message`; `failures`: the same with `operation`, `last_us`.
     - `halt`, `probe`, `verification`, `server`: `time_us` and `data` of the newest such event, or null;
       `verifications`: the same of the newest finished verification of each tier, the newest first.
@@ -198,6 +198,7 @@ def _source(source: SourceStatus, line: Line) -> dict[str, Any]:
         "unusable_rows": source.counts.unusable,
         "unusable_example": source.unusable_example,
         "probe": source.probe,
+        "endpoint": source.endpoint,
         "parked": [
             {
                 "failure": one.failure,

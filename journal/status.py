@@ -18,7 +18,7 @@ from journal.verification_runs import newest_of_each_tier
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from journal.entries import SourceRecord
 
@@ -95,6 +95,7 @@ class SourceStatus:
 
     Attributes:
         probe: data of the source's newest `probe_recorded`.
+        endpoint: data of its newest `endpoint_probed`.
         last_outcome_us: when an outcome of it was last recorded.
         failures: failed attempts by frequency, FAILURES_SHOWN_MAX at most, settled keys' included.
         parked: keys parked now, by reason.
@@ -114,6 +115,7 @@ class SourceStatus:
     failures: tuple[FailureStatus, ...]
     parked: tuple[ParkedStatus, ...]
     last_outcome_us: int | None = None
+    endpoint: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,11 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
     checkpoints = queries.checkpoints(connection, Order(order))
     sources = tuple(
         _source_status(
-            connection, record, counts[key], checkpoints[key], latest.get((Kind.PROBE_RECORDED, record.id))
+            connection,
+            record,
+            counts[key],
+            checkpoints[key],
+            [latest.get((kind.value, record.id)) for kind in (Kind.PROBE_RECORDED, Kind.ENDPOINT_PROBED)],
         )
         for key, record in queries.sources(connection).items()
     )
@@ -317,8 +323,9 @@ def _source_status(
     record: SourceRecord,
     counts: SourceCounts,
     checkpoint: Checkpoint,
-    probe_seq: int | None,
+    probe_seqs: Sequence[int | None],
 ) -> SourceStatus:
+    probe, endpoint = (None if seq is None else _note(connection, seq).data for seq in probe_seqs)
     unusable_example, last_outcome_us = connection.execute(
         "SELECT unusable_example, ts FROM source LEFT JOIN movement ON movement.source = id WHERE id = ?",
         (record.id,),
@@ -340,7 +347,8 @@ def _source_status(
         closing_proof=record.closing_proof,
         proven=record.proven,
         unusable_example=unusable_example,
-        probe=None if probe_seq is None else _note(connection, probe_seq).data,
+        probe=probe,
+        endpoint=endpoint,
         failures=_failures(connection, record.id),
         parked=_parked(connection, record.id),
         last_outcome_us=last_outcome_us,

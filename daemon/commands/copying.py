@@ -51,6 +51,7 @@ redact_keys_option = click.option(
 @_caches
 @click.option("--grants", is_flag=True, help="Print only the smallest GRANTs for this configuration.")
 @click.option("--iam", is_flag=True, help="Print only the smallest IAM policy for this configuration.")
+@click.option("--probe", is_flag=True, help="Find out, and record, what the S3 endpoint really does.")
 @click.option("--undo", is_flag=True, help="With --iam: and what `undo` needs besides.")
 @click.pass_context
 def check(
@@ -62,6 +63,7 @@ def check(
     cache_types: str | None,
     grants: bool,
     iam: bool,
+    probe: bool,
     undo: bool,
 ) -> None:
     """Look at everything a migration needs, and change nothing but one probe object.
@@ -86,7 +88,11 @@ def check(
     from daemon.checking import check_everything
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    ctx.exit(trio.run(functools.partial(check_everything, config, os.environ, click.echo, colour=colour)))
+    ctx.exit(
+        trio.run(
+            functools.partial(check_everything, config, os.environ, click.echo, colour=colour, probe=probe)
+        )
+    )
 
 
 @click.command()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from daemon.config import load
 from daemon.errors import ExitCode
 from daemon.findings import Finding, Level, finding_lines
 from daemon.runtime import wall_clock_us
+from journal.log import Journal
+from tests.cli.migrations import Migration
 from tests.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, RunningServers, S3Server, fresh_prefix
 
 from .conftest import SMALLEST, WriteConfig
@@ -173,3 +176,25 @@ def test_a_finding_is_one_line_with_what_helps_below_it() -> None:
     )
     coloured = finding_lines(finding, subject_width=10, colour=True)
     assert coloured.startswith("\x1b[31mFAIL\x1b[0m  bucket b ")
+
+
+def test_check_probe_tells_what_the_endpoint_does_and_records_it_once_there_is_a_journal(
+    inside: Migration,
+) -> None:
+    before = inside.listing()
+    first = inside("check --probe")
+    assert first.returncode == 0, first.stdout
+    assert "the ETag is the MD5: a listing proves the content" in first.stdout
+    assert "there is none yet: what the endpoint does is not on record" in first.stdout
+    assert inside.listing() == before
+    assert inside("plan").returncode == 0
+    assert "what the endpoint does is on record" in inside("check --probe").stdout
+    [source] = json.loads(inside("status --json").stdout)["sources"]
+    assert source["endpoint"]["found"]["if_none_match"] == "honoured"
+    assert "etag md5" in inside("events --kind endpoint_probed").stdout
+
+
+def test_check_probe_beside_a_daemon_says_that_nothing_was_recorded(inside: Migration) -> None:
+    assert inside("plan").returncode == 0
+    with Journal.open(inside.journal, now_us=1):
+        assert "what the endpoint does is not on record" in inside("check --probe").stdout

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 COMMANDS = [
     "init",
+    "attest",
     "check",
     "plan",
     "run",
