@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import trio
 
+from daemon.comparing import Finding, FindingKind, Means
 from daemon.errors import RefusedError
+from daemon.layouts import object_key
 from daemon.requesting import RequestPolicy, Requests
 from daemon.retrying import Failure, FailureClass
+from daemon.tiers import Checked, VerifiedSource
 from journal.histories import ExpectedObject
 
 T = TypeVar("T")
@@ -76,3 +79,41 @@ def why_unreadable(failure: Failure) -> str:
     if is_archived(failure):
         return "in an archive class; restore it to read it"
     return failure.message
+
+
+def judged(
+    source: VerifiedSource,
+    rows: Sequence[ExpectedObject],
+    answers: Mapping[int, T | Failure],
+    judge: Callable[[ExpectedObject, T], Means | tuple[FindingKind, str]],
+) -> Checked:
+    """Return what a batch comes to: each key right by some means, or in one finding.
+
+    Args:
+        source: whose keys.
+        rows: as they were looked at.
+        answers: by ordinal, what was answered or why not.
+        judge: tells by what means an answer is right, or what is wrong with it.
+    """
+    checked = Checked()
+    for row in rows:
+        answer = answers[row.ordinal]
+        verdict = (
+            (FindingKind.UNREADABLE, why_unreadable(answer))
+            if isinstance(answer, Failure)
+            else judge(row, answer)
+        )
+        if isinstance(verdict, Means):
+            checked.right[verdict] += 1
+            continue
+        kind, detail = verdict
+        key = object_key(source.layout, row.row_key)
+        checked.findings.append(Finding(kind, source.name, key, row.ordinal, row.row_key, detail))
+    return checked
+
+
+async def no_others(source: VerifiedSource) -> AsyncGenerator[list[Finding], None]:
+    """Yield nothing: what a tier says that looks at expected objects only."""
+    del source
+    await trio.lowlevel.checkpoint()
+    yield []

@@ -10,15 +10,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-import trio
-
-from daemon.comparing import Finding, FindingKind, Means, TierName
+from daemon.comparing import Finding, TierName
 from daemon.judging import judge_content
 from daemon.layouts import object_key
-from daemon.looking import Looker, why_unreadable
+from daemon.looking import Looker, judged, no_others
 from daemon.objects import ObjectDigests
 from daemon.requesting import RequestPolicy
-from daemon.retrying import Failure
 from daemon.row_reading import RowReader
 from daemon.tiers import Checked, VerifiedSource
 from journal.histories import ExpectedObject
@@ -61,25 +58,10 @@ class ContentTier:
             lambda row: self._bucket.get_digests(source.bucket, keys[row.ordinal], size_max=row.size),
         )
         digests = await self._rows.digests(source, rows)
-        checked = Checked()
-        for row in rows:
-            answer = answers[row.ordinal]
-            verdict = (
-                (FindingKind.UNREADABLE, why_unreadable(answer))
-                if isinstance(answer, Failure)
-                else judge_content(row, answer, digests.get(row.row_key))
-            )
-            if isinstance(verdict, Means):
-                checked.right[verdict] += 1
-            else:
-                kind, detail = verdict
-                checked.findings.append(
-                    Finding(kind, source.name, keys[row.ordinal], row.ordinal, row.row_key, detail)
-                )
-        return checked
+        return judged(
+            source, rows, answers, lambda row, answer: judge_content(row, answer, digests.get(row.row_key))
+        )
 
-    async def others(self, source: VerifiedSource) -> AsyncGenerator[list[Finding], None]:
+    def others(self, source: VerifiedSource) -> AsyncGenerator[list[Finding], None]:
         """Yield nothing: it looks at expected objects only."""
-        del source
-        await trio.lowlevel.checkpoint()
-        yield []
+        return no_others(source)

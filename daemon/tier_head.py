@@ -9,15 +9,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-import trio
-
-from daemon.comparing import Finding, FindingKind, Means, TierName
+from daemon.comparing import Finding, TierName
 from daemon.judging import judge_headers
 from daemon.layouts import object_key
-from daemon.looking import Looker, why_unreadable
+from daemon.looking import Looker, judged, no_others
 from daemon.objects import ObjectFacts
 from daemon.requesting import RequestPolicy
-from daemon.retrying import Failure
 from daemon.tiers import Checked, VerifiedSource
 from journal.histories import ExpectedObject
 
@@ -59,25 +56,13 @@ class HeadTier:
         answers = await self._looker.look(
             rows, lambda row: self._bucket.head(source.bucket, keys[row.ordinal])
         )
-        checked = Checked()
-        for row in rows:
-            answer = answers[row.ordinal]
-            verdict = (
-                (FindingKind.UNREADABLE, why_unreadable(answer))
-                if isinstance(answer, Failure)
-                else judge_headers(row, answer, migration_id=self._migration_id)
-            )
-            if isinstance(verdict, Means):
-                checked.right[verdict] += 1
-            else:
-                kind, detail = verdict
-                checked.findings.append(
-                    Finding(kind, source.name, keys[row.ordinal], row.ordinal, row.row_key, detail)
-                )
-        return checked
+        return judged(
+            source,
+            rows,
+            answers,
+            lambda row, answer: judge_headers(row, answer, migration_id=self._migration_id),
+        )
 
-    async def others(self, source: VerifiedSource) -> AsyncGenerator[list[Finding], None]:
+    def others(self, source: VerifiedSource) -> AsyncGenerator[list[Finding], None]:
         """Yield nothing: it looks at expected objects only."""
-        del source
-        await trio.lowlevel.checkpoint()
-        yield []
+        return no_others(source)

@@ -15,7 +15,7 @@ from journal.log import Journal
 from journal.reader import Reader
 from tests.cli.migrations import Migration
 from tests.conftest import Database
-from tests.evidence.test_damage import tampered
+from tests.journal.tampering import tamper
 from tests.s3_servers import BUCKET
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "daemon" / "attestation.schema.json").read_text())
@@ -185,7 +185,7 @@ def test_an_undone_object_is_no_go(verified: Migration) -> None:
 
 
 def test_an_altered_journal_is_no_go(verified: Migration) -> None:
-    tampered(verified.journal, "UPDATE plan SET created_at = created_at - 1 WHERE ordinal = 7")
+    tamper(verified.journal, "UPDATE plan SET created_at = created_at - 1 WHERE ordinal = 7")
     assert not_met(verified)["journal"].startswith("plan: the chunk of ordinals 1 to 20")
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from daemon.demo.seaweed import signed_request
-from journal.schema import GUARDS
 from tests.cli.migrations import Migration
+from tests.journal.tampering import tamper
 from tests.s3_servers import BUCKET
 
 MigrationOn = Callable[[str], Migration]
@@ -180,18 +178,6 @@ def counts(status: str) -> object:
     return [source["counts"] for source in json.loads(status)["sources"]]
 
 
-def tampered(path: Path, *statements: str) -> None:
-    """Change the file as somebody does who knows of the guards."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    for name in GUARDS:
-        connection.execute(f"DROP TRIGGER {name}")
-    for statement in statements:
-        assert connection.execute(statement).rowcount != 0, statement
-    for trigger in GUARDS.values():
-        connection.execute(trigger)
-    connection.close()
-
-
 @pytest.mark.parametrize(
     ("statement", "named"),
     [
@@ -208,7 +194,7 @@ def test_an_altered_journal_is_named_by_its_receipts(
     # More events than every opening looks at again.
     for _ in range(70):
         assert migration("pause").returncode == migration("resume").returncode == 0
-    tampered(migration.journal, statement)
+    tamper(migration.journal, statement)
     listing = migration.listing()
     code, [run] = runs_of(migration, "--tier", "receipts")
     assert code == 4
@@ -221,7 +207,7 @@ def test_an_altered_journal_is_named_by_its_receipts(
 
 def test_a_log_whose_tail_was_cut_is_refused_and_nothing_is_verified(migration_on: MigrationOn) -> None:
     migration = migration_on("weed")
-    tampered(migration.journal, "DELETE FROM event WHERE seq > 8")
+    tamper(migration.journal, "DELETE FROM event WHERE seq > 8")
     done = migration("verify --tier receipts")
     assert done.returncode == 7
     assert "the log ends at event 8" in done.stderr

@@ -17,8 +17,9 @@ from journal.errors import JournalCorrupt, JournalError, JournalLocked
 from journal.events import CHAIN_START, link
 from journal.log import TAIL_EVENTS, Journal
 from journal.reader import Reader
-from journal.schema import GUARDS, PROJECTIONS
+from journal.schema import PROJECTIONS
 from tests.journal.journals import NOW_US, park, plan, planned, reopen, rows, settle, take
+from tests.journal.tampering import tamper
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,17 +49,6 @@ def path(tmp_path: Path) -> Path:
     journal.note("verification_finished", {"tier": "list", "exit_code": 0}, now_us=NOW_US)
     journal.close()
     return tmp_path / "journal.db"
-
-
-def tamper(path: Path, *statements: str) -> None:
-    connection = sqlite3.connect(path, isolation_level=None)
-    for name in GUARDS:
-        connection.execute(f"DROP TRIGGER {name}")
-    for statement in statements:
-        assert connection.execute(statement).rowcount != 0, statement
-    for trigger in GUARDS.values():
-        connection.execute(trigger)
-    connection.close()
 
 
 def dump(path: Path) -> dict[str, list[tuple[object, ...]]]:

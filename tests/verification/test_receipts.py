@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sqlite3
-
 import pytest
 import trio
 
@@ -15,22 +13,10 @@ from journal.events import Kind
 from journal.lifecycle import Outcome
 from journal.log import Journal
 from journal.reader import Reader
-from journal.schema import GUARDS
+from tests.journal.tampering import tamper
 from tests.verification.worlds import NOW_US, recording, verified_sources, write_journal
 
 LAYOUTS = {"a": Layout(prefix="a/")}
-
-
-def tampered(path, *statements):
-    """Change the file as somebody does who knows of the guards."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    for name in GUARDS:
-        connection.execute(f"DROP TRIGGER {name}")
-    for statement in statements:
-        assert connection.execute(statement).rowcount != 0, statement
-    for trigger in GUARDS.values():
-        connection.execute(trigger)
-    connection.close()
 
 
 @pytest.fixture
@@ -86,7 +72,7 @@ def test_a_sound_journal_is_a_receipt_for_every_key(path):
     ],
 )
 def test_what_was_altered_in_the_journal_is_named_and_a_mismatch(path, statement, named):
-    tampered(path, statement)
+    tamper(path, statement)
     result = verify(path)
     assert result.exit_code == 4
     assert result.number(FindingKind.RECEIPT) > 0
@@ -105,6 +91,6 @@ def test_a_receipt_that_can_be_none_is_named_with_its_key(tmp_path):
 
 
 def test_a_log_whose_tail_was_cut_is_refused_at_opening(path):
-    tampered(path, "DELETE FROM event WHERE seq > 70")
+    tamper(path, "DELETE FROM event WHERE seq > 70")
     with pytest.raises(JournalCorrupt, match="the log ends at event 70"):
         verify(path)
