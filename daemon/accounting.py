@@ -10,6 +10,7 @@ import trio
 from daemon.activity import Activity
 from daemon.causes import WORDS, Cause, limiting
 from daemon.controls import Controls
+from daemon.instruments import Histogram
 from daemon.ledger import Began, Ledger, SlowDownEvent
 from daemon.log_events import LogEvent, log_event
 from daemon.recorder import Recorder
@@ -36,13 +37,24 @@ class Accounting:
         activity: Activity,
         *,
         explain: Callable[[Cause], str] = unexplained,
+        puts: Histogram | None = None,
     ) -> None:
-        """Account for what `activity` says, under what `controls` hold; `explain` words causes that are no hold."""
+        """Account for what `activity` says, under what `controls` hold.
+
+        Args:
+            recorder: of the journal.
+            controls: what holds.
+            activity: what the session is at.
+            explain: words causes that are no hold.
+            puts: how long S3 took to answer PUTs, in this process; None: nobody measures.
+        """
         self._recorder = recorder
         self._controls = controls
         self._activity = activity
         self._explain = explain
         self._ledger = Ledger(trio.current_time())
+        self._puts = puts
+        self._puts_before: dict[str, int] = {} if puts is None else puts.by_bound()
 
     async def run(self) -> None:
         """Look and record until cancelled; the first sample is the session's starting point.
@@ -96,8 +108,21 @@ class Accounting:
 
     async def _sample(self) -> None:
         spent = self._ledger.take()
+        counts = self._answered()
         with trio.CancelScope(shield=True):
-            await self._recorder.call(lambda journal, now_us: journal.sample(spent, now_us=now_us))
+            await self._recorder.call(
+                lambda journal, now_us: journal.sample(spent, put_counts=counts, now_us=now_us)
+            )
+
+    def _answered(self) -> dict[str, int]:
+        """Return how many PUTs were answered since the last call, by how long that took."""
+        now = {} if self._puts is None else self._puts.by_bound()
+        before, self._puts_before = self._puts_before, now
+        return {
+            bound: count - before.get(bound, 0)
+            for bound, count in now.items()
+            if count > before.get(bound, 0)
+        }
 
 
 def _put_on_record(event: SlowDownEvent, journal: Journal, now_us: int) -> None:

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon import __version__
-from daemon.commands import attesting, controlling, copying, journalling, reading, starting, undoing
+from daemon.commands import (
+    attesting,
+    controlling,
+    copying,
+    journalling,
+    reading,
+    reporting,
+    starting,
+    undoing,
+)
 from daemon.error_text import error_text, expected, is_output_failure, unexpected
 from daemon.errors import BackfillError, ExitCode
 from daemon.findings import exit_code_of, gravest
@@ -68,7 +77,7 @@ def cli(ctx: click.Context) -> None:
         ctx.exit(ExitCode.USAGE)
 
 
-for _module in (starting, copying, reading, controlling, journalling, undoing, attesting):
+for _module in (starting, copying, reading, controlling, journalling, undoing, attesting, reporting):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

@@ -40,6 +40,11 @@ class Histogram:
         self._counts[bisect_left(self.bounds, seconds)] += 1
         self.sum_seconds += seconds
 
+    def by_bound(self) -> dict[str, int]:
+        """Return how many lie in each class, by its upper bound as text, "+Inf" for what is above the last."""
+        names = [f"{bound:g}" for bound in self.bounds] + ["+Inf"]
+        return {name: count for name, count in zip(names, self._counts, strict=True) if count}
+
     def cumulative(self) -> list[int]:
         """Return how many were at most each bound, and last how many there were."""
         total = 0

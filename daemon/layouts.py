@@ -70,7 +70,7 @@ def object_key(layout: Layout, row_key: str) -> str:
     if layout.reverse and not layout.composite:
         name = name[::-1]
     if layout.kind == "tiered":
-        name = "".join(f"{tier}/" for tier in _tiers(name)) + name
+        name = "/".join([*_tiers(name), name])
     return layout.prefix + name
 
 
@@ -140,6 +140,9 @@ def _tiers(name: str) -> list[str]:
 
     A tier never brings a segment of its own that a server would merge away: '/' and '..' become underscores.
     """
+    if len(name) >= 2 * TIERS_MAX and name[: 2 * TIERS_MAX].isalnum():
+        # Nearly every name, and reports make millions of them.
+        return [name[:2], name[2:4], name[4:6]]
     cut = (name[at : at + 2] for at in range(0, 2 * min(TIERS_MAX, len(name) // 2), 2))
     return ["__" if tier == ".." else tier.replace("/", "_") for tier in cut]
 

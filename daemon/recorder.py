@@ -30,11 +30,13 @@ class Recorder:
 
     Attributes:
         committed: set by the next group commit, and replaced then; take it before looking at the journal.
+        instruments: what this process measures of itself.
         broken: the journal failed to write, and has taken no group since; what is buffered can't be saved.
     """
 
     def __init__(self, journal: Journal, runtime: Runtime) -> None:
         self.journal = journal
+        self.instruments = runtime.instruments
         self._runtime = runtime
         self._buffer: list[Entry] = []
         self._arrived = trio.Event()
@@ -85,7 +87,7 @@ class Recorder:
 
     async def _commit_group(self) -> None:
         group = self._buffer[:GROUP_MAX]
-        with self._runtime.instruments.commit():
+        with self.instruments.commit():
             await self._write(lambda: self.journal.record(group, now_us=self._runtime.now_us()))
         del self._buffer[: len(group)]
         # A full disk that has room again took the group: the end of the session can be recorded too.

@@ -70,7 +70,13 @@ async def in_session(
         journal=str(recorder.journal.path),
     )
     results: list[Ended] = []
-    accounting = Accounting(recorder, migration.controls, migration.activity, explain=migration.pacer.explain)
+    accounting = Accounting(
+        recorder,
+        migration.controls,
+        migration.activity,
+        explain=migration.pacer.explain,
+        puts=recorder.instruments.requests["PUT"],
+    )
     watch = ThrottleWatch(
         opened.source,
         migration.controls,

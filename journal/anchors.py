@@ -55,6 +55,12 @@ def newest_anchor(connection: sqlite3.Connection) -> Anchor:
     return Anchor(seq, chain.hex(), _migration_id(connection))
 
 
+def anchor_at(connection: sqlite3.Connection, seq: int) -> Anchor:
+    """Return the anchor that the journal had when event `seq`, which is in it, was its newest."""
+    (chain,) = connection.execute("SELECT chain FROM event WHERE seq = ?", (seq,)).fetchone()
+    return Anchor(seq, chain.hex(), _migration_id(connection))
+
+
 def read_anchor(manifest: Path) -> Anchor:
     """Return the anchor that a report's manifest holds.
 

@@ -78,8 +78,12 @@ class ControlLog(EventLog):
         with self._transaction():
             self._append(Kind.THROTTLE_ENDED, data, now_us=now_us)
 
-    def sample(self, spent_ms: Mapping[str, int], *, now_us: int) -> None:
+    def sample(
+        self, spent_ms: Mapping[str, int], *, put_counts: Mapping[str, int] | None = None, now_us: int
+    ) -> None:
         """Record how far every source is, and the milliseconds that each cause took since the last sample.
+
+        `put_counts` says how many PUTs were answered since then, by an upper bound of the seconds that took.
 
         Raises:
             IllegalTransition: a duration is negative.
@@ -87,7 +91,10 @@ class ControlLog(EventLog):
         if any(spent < 0 for spent in spent_ms.values()):
             raise IllegalTransition(f"sample progress: a duration is negative: {dict(spent_ms)}")
         with self._transaction():
-            self._append(Kind.PROGRESS_SAMPLED, {"spent_ms": dict(spent_ms)}, now_us=now_us)
+            data: dict[str, JsonValue] = {"spent_ms": dict(spent_ms)}
+            if put_counts:
+                data["put_counts"] = dict(put_counts)
+            self._append(Kind.PROGRESS_SAMPLED, data, now_us=now_us)
 
     def note(
         self,

@@ -117,13 +117,13 @@ def _run(connection: sqlite3.Connection, seq: int, ts_us: int, data: dict[str, A
     return VerificationRun(
         seq=started,
         finished_seq=seq,
-        tier=data["tier"],
+        tier=str(data.get("tier", "")),
         started_us=started_us,
         finished_us=ts_us,
         until_seq=data.get("until_seq", seq),
         sources=None if sources is None else tuple(sources),
         sample=None if sample is None else SampledKeys(sample["keys"], sample["of"]),
-        exit_code=data["exit_code"],
+        exit_code=int(data.get("exit_code", 0)),
         follows=asked.get("follows"),
         data=data,
     )

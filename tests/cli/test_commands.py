@@ -37,6 +37,7 @@ COMMANDS = [
     "status",
     "explain",
     "events",
+    "report",
     "requeue",
     "pause",
     "resume",

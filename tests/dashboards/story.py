@@ -223,6 +223,8 @@ class Story:
             firing = 'ALERTS{alertname="BackfillVerificationMismatch", alertstate="firing"}'
             self.until(daemon, firing, "an alert about mismatches")
             self.until(daemon, 'backfill_verified_timestamp_seconds{tier="content"}', "it has read a sample")
+            # A signal would cut what follows the last record of it.
+            eventually(lambda: "status page and metrics stay" in daemon.output(), "its session has ended")
             self.leaves_with(daemon, ExitCode.MISMATCH)
 
 

@@ -16,10 +16,10 @@ class MeasuredUploader(Uploader):
     source: Any
 
     async def copy(
-        self, ordinal: int, destination: Destination, key: str, row: FetchedRow
+        self, ordinal: int, destination: Destination, key: str, row: FetchedRow, *, replacing: bool = False
     ) -> Settled | Parked:
         try:
-            return await super().copy(ordinal, destination, key, row)
+            return await super().copy(ordinal, destination, key, row, replacing=replacing)
         finally:
             self.source.held -= row.size
 

@@ -130,9 +130,10 @@ class Instance:
         self.world.assert_copied()
 
     def verify(self) -> None:
-        """Let it compare bucket and journal."""
-        keys = f"/etc/backfill/credentials/{self.name}.aws"
-        done = self.backfillctl("verify", env={"AWS_SHARED_CREDENTIALS_FILE": keys})
+        """Let it compare bucket, table and journal."""
+        secrets = f"/etc/backfill/credentials/{self.name}"
+        env = {"AWS_SHARED_CREDENTIALS_FILE": f"{secrets}.aws", "PGPASSFILE": f"{secrets}.pgpass"}
+        done = self.backfillctl("verify", env=env)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def backfillctl(
