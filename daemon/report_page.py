@@ -101,7 +101,7 @@ def _sources(document: Mapping[str, Any]) -> str:
         sums = units.count(sum(parts.values()))
         rows.append(
             [
-                foreign(source["name"]),
+                foreign(source["name"]).replace("_", "_<wbr>"),
                 *(units.count(parts[part]) for part in PARTS),
                 f'<span class="sum">= {sums}</span>',
                 units.count(source["planned"]),
@@ -134,7 +134,7 @@ def _sources(document: Mapping[str, Any]) -> str:
         ["Source", "from", "to", "left out by the plan", "planning"],
         [
             [
-                foreign(source["name"]),
+                foreign(source["name"]).replace("_", "_<wbr>"),
                 foreign(source["table"]),
                 foreign(f"s3://{source['bucket']}/{source['prefix']}"),
                 _excluded(source),
