@@ -94,3 +94,23 @@ async def test_a_slow_down_that_ends_as_the_session_does_is_on_record_though_the
     with Reader.open(path) as reader:
         kinds = [event.kind for event in reader.events() if event.kind.startswith("throttle_")]
     assert kinds == ["throttle_began", "throttle_ended"]
+
+
+async def test_each_sample_tells_of_the_puts_that_were_answered_since_the_one_before(path, autojump_clock):
+    runtime = Runtime(now_us=clock_us, random=random.Random(1), journal_runner=in_loop, digest_runner=in_loop)
+    puts = runtime.instruments.requests["PUT"]
+    created = Journal.create(path, name="t", cutoff_us=None, order=Order.NEWEST_FIRST, now_us=clock_us())
+    with created as journal:
+        accounting = Accounting(Recorder(journal, runtime), Controls(Tunables(4)), Activity(), puts=puts)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accounting.run)
+            await trio.sleep(1)
+            for seconds in (0.003, 0.004, 0.2, 99.0):
+                puts.observe(seconds)
+            await trio.sleep(16)
+            puts.observe(0.003)
+            nursery.cancel_scope.cancel()
+        await accounting.finish()
+    with Reader.open(path) as reader:
+        counts = [event.data.get("put_counts") for event in reader.events(kinds=["progress_sampled"])]
+    assert counts == [None, {"0.005": 2, "0.25": 1, "+Inf": 1}, {"0.005": 1}]
