@@ -25,6 +25,7 @@ from daemon.operators import operator
 from daemon.planning import Change
 from daemon.reading import PostgresSource
 from daemon.rendering_attestation import Attestation, attestation_json, attestation_text, attestation_word
+from daemon.row_queries import RowQueries
 from daemon.rows import ServerFacts
 from daemon.runtime import Runtime
 from daemon.scanning import ScanLimits
@@ -126,11 +127,15 @@ async def _looked_at(
         # Before the first snapshot: each of them shows what had been replayed by then, at least.
         replayed = await source.replayed_lsn() if server.in_recovery else None
         cutoff_us = server.now_us if journal.cutoff_us is None else journal.cutoff_us
-        scans = {}
+        scans: dict[str, SourceScan] = {}
+        queries: dict[str, RowQueries] = {}
         for spec in config.sources:
             if spec.name in journal.sources:
                 log_event(LogEvent.ATTESTING, f"{spec.name}: looking through its table", source=spec.name)
-                scans[spec.name] = await _scan(config, source, runtime, journal, spec.name, cutoff_us)
+                queries[spec.name] = RowQueries(spec, await source.describe(spec), utf8=True)
+                scans[spec.name] = await _scan(
+                    config, source, runtime, journal, queries[spec.name], cutoff_us
+                )
     wrong = await _told("checking the journal", lambda: problems(reader))
     digests = await _told("digesting what is in the bucket", lambda: source_digests(reader))
     facts = Facts(
@@ -142,14 +147,13 @@ async def _looked_at(
         scanned={name: _summary(scan) for name, scan in scans.items()},
         demands=demands,
     )
-    specs = {spec.name: spec for spec in config.sources}
     return Attestation(
         facts=facts,
         conditions=conditions(facts),
         digests={each.name: digests[each.id] for each in found.sources},
         tables={
             name: CopiedTable(
-                specs[name],
+                queries[name],
                 cutoff_us,
                 scan.seen,
                 facts.scanned[name].left_out,
@@ -164,15 +168,19 @@ async def _looked_at(
 
 
 async def _scan(
-    config: Config, source: PostgresSource, runtime: Runtime, journal: Journal, name: str, cutoff_us: int
+    config: Config,
+    source: PostgresSource,
+    runtime: Runtime,
+    journal: Journal,
+    queries: RowQueries,
+    cutoff_us: int,
 ) -> SourceScan:
-    spec = next(each for each in config.sources if each.name == name)
     await runtime.journal_runner(journal.build_key_index)
     return await scan_for_uncopied(
         source,
-        spec,
-        await source.describe(spec),
-        source_id=journal.sources[name].id,
+        queries.spec,
+        queries.facts,
+        source_id=journal.sources[queries.spec.name].id,
         latest=journal.latest,
         cutoff_us=cutoff_us,
         limits=ScanLimits(config.upload.max_attempts, config.upload.give_up_after),

@@ -207,6 +207,11 @@ class RowQueries:
         return [CAST_TYPES[name] for name in self.facts.key_types]
 
     @property
+    def aliased(self) -> str:
+        """The table with the name that conditions on it take."""
+        return f"{self.table.sql} AS {self._alias}"
+
+    @property
     def _alias(self) -> str:
         # Leaves of a partitioned table go by their parent's name, so that `where` may qualify its columns.
         return quoted(self.spec.table_name)
@@ -258,7 +263,19 @@ class RowQueries:
         column = self._column(self.spec.value)
         return f"convert_to({column}, 'UTF8')" if self._textual else column
 
-    def _planning_columns(self, cutoff: int) -> str:
+    def in_scope(self, cutoff: str) -> str:
+        """Return the condition that holds for the rows that a planning scan keeps, columns under the table's name.
+
+        `cutoff` is an SQL expression of type timestamptz.
+        """
+        return " AND ".join(f"({check}) IS NOT TRUE" for check, _ in self._exclusions(cutoff))
+
+    def row_key_among(self, row_keys: Sequence[str]) -> str:
+        """Return the condition that a row's key is one of these, columns under the table's name."""
+        return f"{self._row_key} IN ({', '.join(map(literal, row_keys))})"
+
+    def _exclusions(self, cutoff: str) -> list[tuple[str, Reason]]:
+        """Return why a planning scan leaves rows out, in the order of the checks."""
         checks = []
         if self.spec.where:
             # The line break ends a comment that the fragment may end in.
@@ -266,10 +283,14 @@ class RowQueries:
         if self.dated:
             if self.spec.null_created_at != "include":
                 checks.append((f"{self._instant} IS NULL", Reason.NULL_CREATED_AT))
-            checks.append((f"{self._instant} >= ${cutoff}::timestamptz", Reason.NEWER_THAN_CUTOFF))
+            checks.append((f"{self._instant} >= {cutoff}", Reason.NEWER_THAN_CUTOFF))
         if self.spec.null_value != "empty":
             checks.append((f"{self._column(self.spec.value)} IS NULL", Reason.NULL_VALUE))
         checks.append((self._key_is_null, Reason.NULL_KEY))
+        return checks
+
+    def _planning_columns(self, cutoff: int) -> str:
+        checks = self._exclusions(f"${cutoff}::timestamptz")
         cases = " ".join(f"WHEN {check} THEN {reason:d}" for check, reason in checks)
         return (
             f"CASE {cases} ELSE {Reason.NONE:d} END AS reason, {self._row_key} AS row_key, "

@@ -248,3 +248,65 @@ def test_a_position_that_is_none_is_refused(verified: Migration) -> None:
     done = verified("attest --primary-lsn yesterday")
     assert done.returncode == 2
     assert 'found "yesterday"; expected a position such as 16/B374D848' in done.stderr
+
+
+def recopied(migration: Migration, table: str) -> None:
+    """Copy another table in the place of the first."""
+    for path in migration.directory.glob("journal.db*"):
+        path.unlink()
+    migration.database.sql(table)
+    migration.prefix = f"{migration.prefix}again/"
+    assert migration("run").returncode == migration("verify").returncode == 0
+
+
+def test_rows_dated_by_day_are_deleted_by_the_clock_that_planning_goes_by(copied: Migration) -> None:
+    copied.sections["migration"] = "cutoff = 2024-03-02T00:00:00Z"
+    recopied(
+        copied,
+        "drop table attachments; create table attachments (id text primary key, at date, data bytea, note text);"
+        " insert into attachments values ('old', '2024-03-01', 'x'), ('new', '2024-03-02', 'y')",
+    )
+    sql = sql_of(copied)
+    copied.database.sql(f"set timezone = 'Pacific/Kiritimati'; {sql.partition('CREATE PROCEDURE')[0]}")
+    copied.database.sql(sql)
+    assert copied.database.sql("select id from attachments").split() == ["new"]
+
+
+def test_an_excused_binary_key_is_left_by_the_sql(copied: Migration) -> None:
+    spoil(copied, "again/ff00", b"theirs")
+    for path in copied.directory.glob("journal.db*"):
+        path.unlink()
+    copied.database.sql(
+        "drop table attachments;"
+        " create table attachments (id bytea primary key, at timestamptz, data bytea, note text);"
+        r" insert into attachments values ('\xff00', '2024-03-01', 'x'), ('\x0001', '2024-03-01', 'y')"
+    )
+    copied.prefix = f"{copied.prefix}again/"
+    assert copied("run").returncode == 3
+    assert copied("verify").returncode == 0
+    copied.database.sql(sql_of(copied, "--excuse", "ff00"))
+    assert copied.database.sql("select encode(id, 'hex') from attachments").split() == ["ff00"]
+
+
+def test_a_where_that_holds_our_quotes_and_a_comment_is_right_in_the_sql(copied: Migration) -> None:
+    copied.sections["source"] = """where = "note <> '$backfill$' and note is not null -- of ours\""""
+    recopied(
+        copied,
+        "update attachments set note = 'n'; update attachments set note = '$backfill$' where id = '7'",
+    )
+    copied.database.sql(sql_of(copied))
+    assert copied.database.sql("select id from attachments").split() == ["7"]
+
+
+def test_a_partitioned_table_is_emptied_of_what_was_copied_in_every_partition(copied: Migration) -> None:
+    recopied(
+        copied,
+        "drop table attachments; create table attachments (id int, at timestamptz, data bytea, note text,"
+        " primary key (id)) partition by range (id);"
+        " create table low partition of attachments for values from (0) to (10);"
+        " create table high partition of attachments for values from (10) to (100);"
+        " insert into attachments select n, now() - interval '1 day', 'x' from generate_series(1, 20) n",
+    )
+    copied.database.sql("insert into attachments values (50, now() + interval '1 day', 'x')")
+    copied.database.sql(sql_of(copied))
+    assert copied.database.sql("select id from attachments").split() == ["50"]
