@@ -161,3 +161,14 @@ def test_a_line_of_the_digest_is_one_json_array(row_key, size, md5):
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert json.loads(line) == [row_key, size, md5]
+
+
+@pytest.mark.parametrize(
+    ("tier", "changed", "told"),
+    [("source", {}, False), ("content", {}, False), ("source", {"until_seq": 49}, True), ("list", {}, True)],
+)
+def test_a_go_says_that_changes_of_equal_length_were_not_looked_for_unless_they_were(tier, changed, told):
+    found = conditions(facts(runs=(run(tier, **changed), *VERIFIED)))
+    [rows] = [each for each in found if each.subject == "a: rows"]
+    assert rows.met
+    assert ("a change of equal length" in rows.text) is told
