@@ -19,6 +19,7 @@ from daemon.drain import Drain, Governed
 from daemon.drop_sql import CopiedTable
 from daemon.ending import Ending
 from daemon.errors import ExitCode
+from daemon.excusing import excuses
 from daemon.log_events import LogEvent, log_event
 from daemon.opening import open_existing
 from daemon.operators import operator
@@ -32,7 +33,7 @@ from daemon.scanning import ScanLimits
 from daemon.service import stoppable
 from daemon.source import open_source
 from daemon.unplanned import SourceScan, scan_for_uncopied
-from daemon.verdict import Demands, Facts, ScannedSource, Standby, conditions, excuses
+from daemon.verdict import Demands, Facts, ScannedSource, Standby, conditions
 from journal.anchors import Anchor, anchor_problem, read_anchor
 from journal.attestation import journal_facts, source_digests
 from journal.checking import problems

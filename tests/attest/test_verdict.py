@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from daemon.comparing import TierName
 from daemon.errors import ConfigError
-from daemon.verdict import Demands, Facts, ScannedSource, Standby, conditions, excuses, lsn
+from daemon.excusing import excuses
+from daemon.verdict import Demands, Facts, ScannedSource, Standby, conditions, lsn
 from journal.anchors import Anchor
 from journal.attestation import CountedSource, JournalFacts, ParkedKey, digest_line
 from journal.verification_runs import SampledKeys, VerificationRun
