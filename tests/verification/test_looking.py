@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 import trio
+import trio.testing
 
 from daemon.comparing import FindingKind, Means
 from daemon.errors import BackfillError
@@ -191,7 +192,7 @@ async def test_no_more_objects_are_asked_about_at_once_than_allowed(autojump_clo
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
-        await trio.sleep(1)
+        await trio.testing.wait_all_tasks_blocked()
         at_once -= 1
 
     await Looker(policy(), refresh=nothing, concurrency=5).look([expected(n) for n in range(1, 30)], ask)
