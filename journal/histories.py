@@ -197,9 +197,9 @@ def claim_of_frontier(connection: sqlite3.Connection, ordinal: int) -> int | Non
         "SELECT seq FROM chunk WHERE lo = (SELECT max(lo) FROM chunk WHERE lo <= ?)", (ordinal,)
     ).fetchone()
     (first_seq,) = connection.execute(
-        "SELECT min(seq) FROM (SELECT seq FROM key_event WHERE ordinal = ?1"
-        " UNION ALL SELECT seq FROM outcome WHERE ordinal = ?1)",
-        (ordinal,),
+        "SELECT min(seq) FROM (SELECT seq FROM key_event WHERE ordinal = :ordinal"
+        " UNION ALL SELECT seq FROM outcome WHERE ordinal = :ordinal)",
+        {"ordinal": ordinal},
     ).fetchone()
     return None if first_seq is None else _claim_between(connection, ordinal, planned_seq, first_seq)
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from journal.status import MigrationStatus, SourceStatus
 
 _UNCLAIMED = (
-    "SELECT (SELECT sum(hi + 1 - frontier) FROM segment WHERE source = ?1 AND state {0} 'open'),"
+    "SELECT (SELECT sum(hi + 1 - frontier) FROM segment WHERE source = :source AND state {0} 'open'),"
     " count(*), min(c.seq), max(c.seq) FROM segment g JOIN chunk c ON c.segment = g.id"
-    " WHERE g.source = ?1 AND g.state {0} 'open' AND c.hi >= g.frontier"
+    " WHERE g.source = :source AND g.state {0} 'open' AND c.hi >= g.frontier"
 )
 """Keys beyond the frontier of sealed or abandoned passes ("<>"), or of the open one ("="), and their chunks."""
 
@@ -120,7 +120,7 @@ def _source(
     connection: sqlite3.Connection, source: SourceStatus, latest: dict[tuple[str, int], int]
 ) -> SourceResumption:
     claims = _evidence(
-        connection, "SELECT sum(left), count(*), min(seq), max(seq) FROM claim WHERE source = ?", source.id
+        connection, "SELECT sum(left), count(*), min(seq), max(seq) FROM claim WHERE source = :source", source.id
     )
     claimed = _stragglers(connection, source.id, "claimed", "1")
     dying = _stragglers(connection, source.id, "claimed", "1", recoveries=RECOVERIES_MAX)
@@ -149,7 +149,7 @@ def _source(
 
 
 def _evidence(connection: sqlite3.Connection, query: str, source: int) -> Evidence | None:
-    keys, events, first_seq, last_seq = connection.execute(query, (source,)).fetchone()
+    keys, events, first_seq, last_seq = connection.execute(query, {"source": source}).fetchone()
     return Evidence(keys, events, first_seq, last_seq) if keys else None
 
 
