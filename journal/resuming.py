@@ -120,7 +120,9 @@ def _source(
     connection: sqlite3.Connection, source: SourceStatus, latest: dict[tuple[str, int], int]
 ) -> SourceResumption:
     claims = _evidence(
-        connection, "SELECT sum(left), count(*), min(seq), max(seq) FROM claim WHERE source = :source", source.id
+        connection,
+        "SELECT sum(left), count(*), min(seq), max(seq) FROM claim WHERE source = :source",
+        source.id,
     )
     claimed = _stragglers(connection, source.id, "claimed", "1")
     dying = _stragglers(connection, source.id, "claimed", "1", recoveries=RECOVERIES_MAX)
