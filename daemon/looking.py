@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -18,7 +19,7 @@ from journal.histories import ExpectedObject
 T = TypeVar("T")
 
 REFUSED_MAX = 20
-"""Refusals in a row, before anything could be read, after which the right itself is missing and not one object's."""
+"""Refusals in one bucket before anything in it was seen, after which a right is missing: it is not one object's."""
 
 
 class Looker(Generic[T]):
@@ -29,13 +30,18 @@ class Looker(Generic[T]):
     ) -> None:
         self._requests = Requests(policy, refresh=refresh)
         self._limit = concurrency
-        self._seen = 0
-        self._refused = 0
+        self._seen: set[str] = set()
+        self._refused: Counter[str] = Counter()
 
     async def look(
-        self, rows: Sequence[ExpectedObject], ask: Callable[[ExpectedObject], Awaitable[T]]
+        self, bucket: str, rows: Sequence[ExpectedObject], ask: Callable[[ExpectedObject], Awaitable[T]]
     ) -> dict[int, T | Failure]:
         """Return what was answered about each row, or the failure that is this object's own, by ordinal.
+
+        Args:
+            bucket: where all of these objects are: rights are granted by bucket.
+            rows: whose objects.
+            ask: asks about one; raises a classified Failure.
 
         Raises:
             ExceptionGroup: of RefusedError (nothing may be read) or MigrationHalted (nothing can be).
@@ -47,23 +53,23 @@ class Looker(Generic[T]):
             for row in waiting:
                 try:
                     found[row.ordinal] = await self._requests.answer(lambda row=row: ask(row))  # type: ignore[misc]
-                    self._seen += 1
+                    self._seen.add(bucket)
                 except Failure as failure:
                     found[row.ordinal] = failure
-                    self._count_refusal(failure)
+                    self._count_refusal(bucket, failure)
 
         async with trio.open_nursery() as nursery:
             for _ in range(min(self._limit, len(rows))):
                 nursery.start_soon(one_after_another)
         return found
 
-    def _count_refusal(self, failure: Failure) -> None:
+    def _count_refusal(self, bucket: str, failure: Failure) -> None:
         if failure.kind is not FailureClass.FORBIDDEN or is_archived(failure):
             return
-        self._refused += 1
-        if not self._seen and self._refused >= REFUSED_MAX:
+        self._refused[bucket] += 1
+        if bucket not in self._seen and self._refused[bucket] >= REFUSED_MAX:
             raise RefusedError(
-                f"{failure.operation} refused for the first {self._refused} objects: {failure.message}",
+                f"{failure.operation} refused for the first {self._refused[bucket]} objects: {failure.message}",
                 "`backfillctl check --iam` prints the rights needed (s3:GetObject)",
                 keys=failure.keys,
             )

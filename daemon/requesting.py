@@ -40,6 +40,8 @@ class Requests:
         self._refresh = refresh
         self._silence = Silence()
         self._refreshed_at: float | None = None
+        self._refreshes = 0
+        self._refreshing = trio.Lock()
 
     async def answer(self, request: Callable[[], Awaitable[T]], *, subject: str = "") -> T:
         """Return what a request brings; a refusal concerns one object, unless it was one to list.
@@ -55,6 +57,7 @@ class Requests:
         answers = failures = 0
         refreshed = False
         while True:
+            sent_after = self._refreshes
             try:
                 found = await request()
             except Failure as failure:
@@ -66,11 +69,10 @@ class Requests:
                 denied = failure.kind in _DENIED or (
                     failure.operation == "HEAD" and failure.http_status == 400
                 )
-                now = trio.current_time()
-                if denied and not refreshed and self._may_refresh(now):
+                if denied and not refreshed and await self._refreshed(sent_after):
                     refreshed = True
-                    await self._refresh()
                     continue
+                now = trio.current_time()
                 decision = decide(
                     failure,
                     answers=answers,
@@ -100,8 +102,21 @@ class Requests:
                 self._silence.broken()
                 return found
 
-    def _may_refresh(self, now: float) -> bool:
-        if self._refreshed_at is not None and now - self._refreshed_at < REFRESH_SECONDS:
-            return False
-        self._refreshed_at = now
-        return True
+    async def _refreshed(self, sent_after: int) -> bool:
+        """Say whether a request that was refused has newer credentials to try, fetched for it where that is due.
+
+        What was sent beside it is refused with it, and waits here for the same ones.
+
+        Args:
+            sent_after: how often credentials had been fetched anew when it was sent.
+        """
+        async with self._refreshing:
+            if self._refreshes != sent_after:
+                return True
+            now = trio.current_time()
+            if self._refreshed_at is not None and now - self._refreshed_at < REFRESH_SECONDS:
+                return False
+            self._refreshed_at = now
+            await self._refresh()
+            self._refreshes += 1
+            return True

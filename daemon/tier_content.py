@@ -54,6 +54,7 @@ class ContentTier:
         """Read each object and let PostgreSQL digest its row."""
         keys = {row.ordinal: object_key(source.layout, row.row_key) for row in rows}
         answers = await self._looker.look(
+            source.bucket,
             rows,
             lambda row: self._bucket.get_digests(source.bucket, keys[row.ordinal], size_max=row.size),
         )

@@ -54,7 +54,7 @@ class HeadTier:
         """Ask for the headers of each object."""
         keys = {row.ordinal: object_key(source.layout, row.row_key) for row in rows}
         answers = await self._looker.look(
-            rows, lambda row: self._bucket.head(source.bucket, keys[row.ordinal])
+            source.bucket, rows, lambda row: self._bucket.head(source.bucket, keys[row.ordinal])
         )
         return judged(
             source,

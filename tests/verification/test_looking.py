@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from daemon.comparing import FindingKind, Means
-from daemon.errors import BackfillError
+from daemon.errors import BackfillError, RefusedError
 from daemon.judging import MD5_FIELD, MIGRATION_FIELD, judge_content, judge_headers, judge_row
 from daemon.layouts import Layout
 from daemon.looking import REFUSED_MAX, Looker
@@ -113,6 +113,9 @@ def forbidden(code="AccessDenied"):
     return Failure(FailureClass.FORBIDDEN, "GET", "refused", http_status=403, code=code)
 
 
+EXPIRED = Failure(FailureClass.EXPIRED_CREDENTIALS, "GET", "expired", http_status=400, code="ExpiredToken")
+
+
 class Objects:
     """A bucket whose objects have these bytes, whatever their ETags say; some are refused."""
 
@@ -167,7 +170,7 @@ async def test_where_the_first_objects_are_all_refused_the_right_is_missing(auto
         raise forbidden()
 
     with pytest.RaisesGroup(BackfillError):
-        await looker.look(rows, refused)
+        await looker.look("blobs", rows, refused)
 
 
 async def test_once_something_could_be_read_a_refusal_is_one_objects_own(autojump_clock):
@@ -180,9 +183,49 @@ async def test_once_something_could_be_read_a_refusal_is_one_objects_own(autojum
             raise forbidden()
         return "there"
 
-    found = await looker.look(rows, first_only)
+    found = await looker.look("blobs", rows, first_only)
     assert found[1] == "there"
     assert sum(isinstance(answer, Failure) for answer in found.values()) == len(rows) - 1
+
+
+async def test_what_could_be_read_in_one_bucket_is_no_right_in_another(autojump_clock):
+    rows = [expected(ordinal) for ordinal in range(1, REFUSED_MAX + 1)]
+    looker = Looker(policy(), refresh=nothing, concurrency=3)
+
+    async def there(_row):
+        await nothing()
+
+    async def refused(_row):
+        await nothing()
+        raise forbidden()
+
+    await looker.look("blobs", rows, there)
+    with pytest.RaisesGroup(RefusedError):
+        await looker.look("others", rows, refused)
+
+
+@pytest.mark.parametrize("failure", [forbidden("ExpiredToken"), EXPIRED])
+async def test_credentials_that_expire_under_many_requests_are_fetched_once_for_all_of_them(
+    autojump_clock, failure
+):
+    fetched = 0
+
+    async def refresh():
+        nonlocal fetched
+        await trio.testing.wait_all_tasks_blocked()
+        fetched += 1
+
+    async def ask(_row):
+        before = fetched
+        await nothing()
+        if not before:
+            raise failure
+        return "there"
+
+    looker = Looker(policy(), refresh=refresh, concurrency=5)
+    found = await looker.look("blobs", [expected(n) for n in range(1, 9)], ask)
+    assert set(found.values()) == {"there"}
+    assert fetched == 1
 
 
 async def test_no_more_objects_are_asked_about_at_once_than_allowed(autojump_clock):
@@ -195,7 +238,8 @@ async def test_no_more_objects_are_asked_about_at_once_than_allowed(autojump_clo
         await trio.testing.wait_all_tasks_blocked()
         at_once -= 1
 
-    await Looker(policy(), refresh=nothing, concurrency=5).look([expected(n) for n in range(1, 30)], ask)
+    looker = Looker(policy(), refresh=nothing, concurrency=5)
+    await looker.look("blobs", [expected(n) for n in range(1, 30)], ask)
     assert most == 5
 
 
