@@ -156,10 +156,14 @@ class VerificationResult:
 
     @property
     def bound(self) -> float | None:
-        """Below which share wrong keys lie, at `sampling.CONFIDENCE`; None for no sample, or one with a mismatch."""
-        if self.sample is None or self.exit_code:
+        """Below which share wrong keys lie, at `sampling.CONFIDENCE`; None for no sample, or one that proves nothing.
+
+        Neither one with a mismatch does, nor one with a key that could not be read: what is left was not drawn at
+        random, since the objects that are wrong may be the very ones that are refused.
+        """
+        if self.sample is None or self.exit_code or self.number(FindingKind.UNREADABLE):
             return None
-        return mismatch_bound(self.checked - self.number(FindingKind.UNREADABLE), self.sample.of)
+        return mismatch_bound(self.checked, self.sample.of)
 
 
 def compare(found: ListedObject, *, size: int, md5: str, etag: str | None) -> tuple[Means, str]:

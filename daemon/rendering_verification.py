@@ -74,9 +74,12 @@ def verification_text(result: VerificationResult, *, width: int) -> str:
         if looked_for or result.number(kind):
             lines += _kind(result, kind, width)
     lines += _unchecked(result, width)
+    unread = result.number(FindingKind.UNREADABLE)
     if result.sample is not None and result.bound is not None:
-        unread = result.number(FindingKind.UNREADABLE)
-        lines += units.wrap(bound_words(result.checked - unread, result.sample.of), width, rest="  ")
+        lines += units.wrap(bound_words(result.checked, result.sample.of), width, rest="  ")
+    elif result.sample is not None and unread and not result.exit_code:
+        text = f"nothing is proven of the keys that were not drawn: {units.count(unread)} that were could not be read"
+        lines += units.wrap(text, width, rest="  ")
     verdict = "mismatch" if result.exit_code else "no mismatch"
     lines.append(f"{verdict}; exit code {int(result.exit_code)}")
     return "\n".join(lines)

@@ -30,10 +30,12 @@ class SampleSize:
     keys: int | None = None
 
     def drawn(self, of: int) -> int:
-        """Return how many of `of` keys are drawn."""
+        """Return how many of `of` keys are drawn; a sample of all of them is none, and has no largest size."""
         if self.share is not None:
-            return min(of, KEYS_MAX, max(KEYS_MIN, math.ceil(of * self.share)))
-        return of if self.keys is None else min(of, KEYS_MAX, self.keys)
+            wanted = max(KEYS_MIN, math.ceil(of * self.share))
+        else:
+            wanted = of if self.keys is None else self.keys
+        return of if wanted >= of else min(KEYS_MAX, wanted)
 
 
 EVERY_KEY = SampleSize()

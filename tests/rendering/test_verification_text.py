@@ -37,6 +37,15 @@ def test_a_sample_states_what_it_proves():
     ]
 
 
+def test_a_sample_that_could_not_be_read_whole_says_that_it_proves_nothing():
+    found = {FindingKind.UNREADABLE: 900}
+    sampled = result("content", checked=1000, right={}, sample=SampledKeys(1000, 1_000_000), found=found)
+    assert verification_text(sampled, width=150).splitlines()[-2:] == [
+        "nothing is proven of the keys that were not drawn: 900 that were could not be read",
+        "no mismatch; exit code 0",
+    ]
+
+
 def test_findings_are_named_escaped_and_counted_beyond_the_examples():
     examples = (
         Finding(FindingKind.MISSING, "cas", "ab/\x1b[2Jkey\n", 7, "key"),

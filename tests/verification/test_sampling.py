@@ -38,6 +38,8 @@ def test_anything_else_is_refused(text):
         ("50", 10, 10),
         ("all", 5_000_000, 5_000_000),
         ("2%", 10**9, 1_000_000),
+        ("100%", 5_000_000, 5_000_000),
+        ("5000000", 5_000_000, 5_000_000),
     ],
 )
 def test_a_share_is_at_least_a_thousand_keys_and_no_sample_more_than_a_million(text, of, drawn):
