@@ -241,11 +241,13 @@ def expected_objects(
 ) -> ObjectPage:
     """Return stored and present keys whose outcome event lies in (after_seq, head_seq], whole events at a time.
 
-    Left out are keys whose outcome was revoked, and keys that were planned again and whose later plan is stored or present: the bucket holds that
-    one's bytes.
+    Left out are keys whose outcome was revoked, and keys that were planned again and whose later plan is stored or
+    present: the bucket holds that one's bytes. A page ends where it has come across `limit` outcomes of whatever
+    kind: millions of skipped keys must not be one read.
     """
     objects: list[ExpectedObject] = []
     last = None
+    passed = 0
     for seq, source, text in connection.execute(
         "SELECT seq, source, data FROM event WHERE seq > ? AND seq <= ? AND kind = ? ORDER BY seq",
         (after_seq, head_seq, Kind.OUTCOMES_RECORDED.value),
@@ -260,6 +262,7 @@ def expected_objects(
             )
             if not (again and replaced(connection, ordinal))
         }
+        outcomes = decode(seq, text)
         objects += [
             ExpectedObject(
                 ordinal=row[0],
@@ -273,10 +276,11 @@ def expected_objects(
                 outcome_seq=seq,
                 version_id=row[5] if len(row) > 5 else None,
             )
-            for row in decode(seq, text)
+            for row in outcomes
             if row[1] in {"S", "R", "P"} and row[0] in places
         ]
-        if len(objects) >= limit:
+        passed += len(outcomes)
+        if passed >= limit:
             last = seq
             break
     return ObjectPage(tuple(objects), last)

@@ -305,7 +305,7 @@ class Reader:
         )
 
     def objects(self, *, after_seq: int = 0, limit: int = 20_000, until_seq: int | None = None) -> ObjectPage:
-        """Return a page of what must be in the bucket: at least `limit` objects but for the last page.
+        """Return a page of what must be in the bucket: about `limit` objects, fewer where other keys lie between.
 
         Only keys whose outcome was recorded up to event `until_seq`, if that is given.
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterator, Sequence
 
-OUTCOMES_LISTED_MAX = 1_000_000
-"""Up to so many outcomes, all are listed to draw from; beyond, ordinals are drawn until enough of them fit."""
+OBJECTS_LISTED_MAX = 1_000_000
+"""Up to so many objects, all are listed to draw from; beyond, ordinals are drawn until enough of them fit."""
 DRAWS_PER_QUERY = 5000
 """Ordinals looked up at once."""
 
@@ -34,17 +36,14 @@ def draw(
         sources: only of these.
     """
     found: list[int] = []
-    for tried in _drawn(connection, Random(seed)):  # noqa: S311 -- a sample, not a secret
+    for tried in _drawn(connection, sources, Random(seed)):  # noqa: S311 -- a sample, not a secret
         fit = {
             ordinal
             for ordinal, again in connection.execute(
                 "SELECT o.ordinal, EXISTS (SELECT 1 FROM plan n WHERE n.supersedes = o.ordinal)"
                 " FROM json_each(?) e CROSS JOIN outcome o ON o.ordinal = e.value"
-                " WHERE o.seq <= ? AND o.code IN ('S', 'R', 'P')"
-                " AND (SELECT g.source FROM chunk h JOIN segment g ON g.id = h.segment"
-                "      WHERE h.lo = (SELECT max(lo) FROM chunk WHERE lo <= o.ordinal))"
-                " IN (SELECT value FROM json_each(?))",
-                (encode(tried), until_seq, encode(sorted(sources))),
+                " WHERE o.seq <= ? AND o.code IN ('S', 'R', 'P')",
+                (encode(tried), until_seq),
             )
             if not (again and replaced(connection, ordinal))
         }
@@ -54,25 +53,48 @@ def draw(
     return sorted(found)
 
 
-def _drawn(connection: sqlite3.Connection, random: Random) -> Iterator[list[int]]:
-    """Yield ordinals in random order, none twice, until none is left."""
-    (outcomes,) = connection.execute(
-        "SELECT coalesce(sum(stored + recovered + present + skipped + vanished), 0) FROM tally"
+def _drawn(connection: sqlite3.Connection, sources: Collection[int], random: Random) -> Iterator[list[int]]:
+    """Yield ordinals of some sources in random order, none twice, until none with an object is left."""
+    wanted = encode(sorted(sources))
+    (objects,) = connection.execute(
+        "SELECT coalesce(sum(stored + recovered + present), 0) FROM tally"
+        " WHERE source IN (SELECT value FROM json_each(?))",
+        (wanted,),
     ).fetchone()
-    if outcomes <= OUTCOMES_LISTED_MAX:
-        ordinals = [row[0] for row in connection.execute("SELECT ordinal FROM outcome ORDER BY ordinal")]
+    # A small source must not be sought among the ordinals of large ones.
+    chunks = connection.execute(
+        "SELECT h.lo, h.hi FROM chunk h JOIN segment g ON g.id = h.segment"
+        " WHERE g.source IN (SELECT value FROM json_each(?)) ORDER BY h.lo",
+        (wanted,),
+    ).fetchall()
+    if objects <= OBJECTS_LISTED_MAX:
+        ordinals = [
+            ordinal
+            for lo, hi in chunks
+            for (ordinal,) in connection.execute(
+                "SELECT ordinal FROM outcome WHERE ordinal BETWEEN ? AND ? AND code IN ('S', 'R', 'P')"
+                " ORDER BY ordinal",
+                (lo, hi),
+            )
+        ]
         random.shuffle(ordinals)
         for first in range(0, len(ordinals), DRAWS_PER_QUERY):
             yield ordinals[first : first + DRAWS_PER_QUERY]
         return
-    (highest,) = connection.execute("SELECT max(ordinal) FROM plan").fetchone()
+    ends = list(accumulate(hi - lo + 1 for lo, hi in chunks))
     seen: set[int] = set()
-    while len(seen) < highest:
-        tried = {random.randint(1, highest) for _ in range(DRAWS_PER_QUERY)} - seen
+    while len(seen) < ends[-1]:
+        tried = {random.randrange(ends[-1]) for _ in range(DRAWS_PER_QUERY)} - seen
         seen |= tried
-        ordinals = sorted(tried)
-        random.shuffle(ordinals)
-        yield ordinals
+        places = sorted(tried)
+        random.shuffle(places)
+        yield [_ordinal(chunks, ends, place) for place in places]
+
+
+def _ordinal(chunks: Sequence[tuple[int, int]], ends: Sequence[int], place: int) -> int:
+    """Return the ordinal at a place among those of all chunks, which end before these places."""
+    chunk = bisect_right(ends, place)
+    return chunks[chunk][1] + 1 - (ends[chunk] - place)
 
 
 def objects_of(connection: sqlite3.Connection, ordinals: Sequence[int]) -> list[ExpectedObject]:

@@ -144,6 +144,21 @@ def test_objects_come_in_pages_that_miss_nothing(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_a_page_of_objects_ends_among_many_keys_that_have_none(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path, 10)
+    while claim := journal.claim(source, limit=2, window=9, now_us=NOW_US):
+        last = claim.keys[0].ordinal == 9
+        outcome = Outcome.STORED if last else Outcome.SKIPPED
+        settle(journal, [key.ordinal for key in claim.keys], outcome)
+    with Reader.open(path) as reader:
+        first = reader.objects(limit=4)
+        assert (first.objects, first.next_after_seq is None) == ((), False)
+        second = reader.objects(after_seq=first.next_after_seq or 0, limit=10)
+    assert [item.ordinal for item in second.objects] == [9, 10]
+    journal.close()
+
+
 def test_an_object_gives_way_to_the_later_plan_of_its_key_once_that_is_stored(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal, source = planned(path, 2)
