@@ -57,7 +57,7 @@ CREATE TABLE listed (
 _ADD = "INSERT OR REPLACE INTO listed (scope, key, size, etag) VALUES (?, ?, ?, ?)"
 _FIND = "SELECT size, etag FROM listed WHERE scope = ? AND key = ?"
 _MARK = "UPDATE listed SET expected = 1 WHERE scope = ? AND key = ?"
-_MARK_BEGINNING = "UPDATE listed SET expected = 1 WHERE scope = ? AND key >= ? AND substr(key, 1, ?) = ?"
+_MARK_BEGINNING = "UPDATE listed SET expected = 1 WHERE scope = ? AND key >= ? AND key < ?"
 _REACHED = "SELECT objects, token, complete FROM scope WHERE id = ?"
 _REACH = """
 INSERT INTO scope (id, objects, token, complete) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
@@ -159,7 +159,9 @@ class ListingStage:
     def mark_beginning(self, scope: int, beginning: str) -> None:
         """Note that every key with this beginning belongs to the migration."""
         stored = _stored(beginning)
-        self._file.execute(_MARK_BEGINNING, (scope, stored, len(stored), stored))
+        # No byte of UTF-8 is 0xFF.
+        beyond = stored[:-1] + bytes([stored[-1] + 1])
+        self._file.execute(_MARK_BEGINNING, (scope, stored, beyond))
 
     def leftovers(self, scope: int) -> Iterator[list[ListedObject]]:
         """Yield pages of what was listed and never marked, in byte order of the key."""
