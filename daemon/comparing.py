@@ -12,7 +12,7 @@ from daemon.sampling import mismatch_bound
 from journal.verification_runs import SampledKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from daemon.objects import ListedObject
 
@@ -55,7 +55,7 @@ class FindingKind(StrEnum):
     ROW_CHANGED = "row_changed"
     """The row's bytes are no longer those that were copied; the object is what the journal says."""
     ROW_DELETED = "row_deleted"
-    """The row is gone; the object is what the journal says."""
+    """The row, or its value, is gone; the object is what the journal says."""
     UNPLANNED = "unplanned"
     """A row in scope that the journal does not know."""
     RECEIPT = "receipt"
@@ -75,9 +75,10 @@ class Finding:
     """One thing that is not as it should be.
 
     Attributes:
-        object_key: empty where it concerns no object.
+        object_key: what the object is called, or would be; empty where it concerns none.
         ordinal, row_key: None where it concerns no planned key.
         detail: expected and found; empty for a missing object.
+        number: how many it stands for; more than one are not named.
     """
 
     kind: FindingKind
@@ -86,6 +87,7 @@ class Finding:
     ordinal: int | None = None
     row_key: str | None = None
     detail: str = ""
+    number: int = 1
 
 
 class Examples:
@@ -189,8 +191,16 @@ def compare(found: ListedObject, *, size: int, md5: str, etag: str | None) -> tu
     return means, ""
 
 
-def redacted(result: VerificationResult, show: Callable[[str], str]) -> VerificationResult:
-    """Return `result` with the keys of its examples as `show` shows them."""
+def redacted(
+    result: VerificationResult, show: Callable[[str], str], show_in: Callable[[str, Collection[str]], str]
+) -> VerificationResult:
+    """Return `result` with the keys of its examples as `show` shows them, in details (answers quote keys) too.
+
+    Args:
+        result: to be shown.
+        show: one key.
+        show_in: a text that may quote some keys.
+    """
     return replace(
         result,
         examples=tuple(
@@ -198,6 +208,7 @@ def redacted(result: VerificationResult, show: Callable[[str], str]) -> Verifica
                 finding,
                 object_key=show(finding.object_key) if finding.object_key else "",
                 row_key=None if finding.row_key is None else show(finding.row_key),
+                detail=show_in(finding.detail, {finding.object_key, finding.row_key or ""}),
             )
             for finding in result.examples
         ),

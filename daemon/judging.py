@@ -55,7 +55,7 @@ def judge_headers(
 def judge_row(row: ExpectedObject, found: RowDigest | None) -> tuple[FindingKind, str] | None:
     """Return how the row is no longer the one that was copied; None if it is."""
     if found is None:
-        return FindingKind.ROW_DELETED, ""
+        return FindingKind.ROW_DELETED, "no row with a value has its key"
     if found.size != row.size:
         return FindingKind.ROW_CHANGED, f"the row has {found.size} bytes now, {row.size} were copied"
     if found.md5 != row.md5:

@@ -254,7 +254,7 @@ class PostgresSource:
             )
 
     async def row_digests(
-        self, spec: SourceConfig, facts: TableFacts, row_keys: Sequence[str]
+        self, spec: SourceConfig, facts: TableFacts, row_keys: Sequence[str], *, with_sha256: bool
     ) -> dict[str, RowDigest]:
         """Return size and digests, computed by the server, of those rows that still exist, by row key.
 
@@ -270,7 +270,9 @@ class PostgresSource:
         async def read() -> list[RowDigest]:
             async with self._lend() as session:
                 return await in_halves(
-                    row_keys, lambda batch: digested(session, queries, batch), random=self._random
+                    row_keys,
+                    lambda batch: digested(session, queries, batch, with_sha256=with_sha256),
+                    random=self._random,
                 )
 
         return {row.row_key: row for row in await self._patiently(read)}

@@ -14,14 +14,17 @@ _EMPTY_MD5 = hashlib.md5(b"", usedforsecurity=False).hexdigest()
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
-async def digested(session: Session, queries: RowQueries, row_keys: Sequence[str]) -> list[RowDigest]:
+async def digested(
+    session: Session, queries: RowQueries, row_keys: Sequence[str], *, with_sha256: bool
+) -> list[RowDigest]:
     """Return the digests of those rows that exist; NULL values as the source's `null_value` says.
 
     Raises:
         Failure: another attempt may help, or a key is not unique (UNSUITABLE_VALUE).
         RefusedError, SourceUnfitError: a right, the table or a column is gone.
     """
-    found = await session.fetch(queries.digests(), *queries.key_arguments(row_keys), operation="DIGEST")
+    statement = queries.digests(with_sha256=with_sha256)
+    found = await session.fetch(statement, *queries.key_arguments(row_keys), operation="DIGEST")
     empty_for_null = queries.spec.null_value == "empty"
     rows: dict[str, RowDigest] = {}
     for row_key, size, md5, sha256, created_at in found:

@@ -10,6 +10,7 @@ from typing import Protocol
 from daemon.comparing import Finding, FindingKind
 from daemon.config import SourceConfig
 from daemon.drain import Drain
+from daemon.layouts import object_key
 from daemon.pacing import Pacer
 from daemon.planning import Change
 from daemon.rows import RowDigest, TableFacts
@@ -28,7 +29,7 @@ class DigestSource(PlanSource, Protocol):
     """PostgreSQL, as verification reads it."""
 
     async def row_digests(
-        self, spec: SourceConfig, facts: TableFacts, row_keys: Sequence[str]
+        self, spec: SourceConfig, facts: TableFacts, row_keys: Sequence[str], *, with_sha256: bool
     ) -> dict[str, RowDigest]:
         """Return size and digests of those rows that exist, by row key."""
 
@@ -67,8 +68,10 @@ class RowReader:
         self._limits = limits
         self._random = random
 
-    async def digests(self, source: VerifiedSource, rows: Sequence[ExpectedObject]) -> dict[str, RowDigest]:
-        """Return the digests of those rows that still exist, by row key.
+    async def digests(
+        self, source: VerifiedSource, rows: Sequence[ExpectedObject], *, with_sha256: bool
+    ) -> dict[str, RowDigest]:
+        """Return the digests of those rows that still exist, by row key; without SHA-256 unless asked for.
 
         Raises:
             SourceUnfitError, RefusedError, UnreachableError: as the source.
@@ -77,7 +80,9 @@ class RowReader:
         found: dict[str, RowDigest] = {}
         for part in split(rows):
             await self._pacer.admit(self._drain, rows=len(part), size=sum(row.size for row in part))
-            found |= await self._source.row_digests(table.spec, table.facts, [row.row_key for row in part])
+            found |= await self._source.row_digests(
+                table.spec, table.facts, [row.row_key for row in part], with_sha256=with_sha256
+            )
         return found
 
     async def uncopied(self, source: VerifiedSource) -> AsyncGenerator[list[Finding], None]:
@@ -97,6 +102,10 @@ class RowReader:
         rows = [row for row in scan.rows if row.change is not Change.CHANGED]
         for first in range(0, len(rows), FINDINGS_PER_PAGE):
             yield [_finding(source, row) for row in rows[first : first + FINDINGS_PER_PAGE]]
+        unnamed = scan.uncopied.get(Change.NEW, 0) + scan.uncopied.get(Change.REAPPEARED, 0) - len(rows)
+        if unnamed:
+            detail = f"{unnamed} more rows, which are not named"
+            yield [Finding(FindingKind.UNPLANNED, source.name, "", detail=detail, number=unnamed)]
 
 
 def split(rows: Sequence[ExpectedObject]) -> list[list[ExpectedObject]]:
@@ -117,8 +126,8 @@ def _finding(source: VerifiedSource, row: UncopiedRow) -> Finding:
     return Finding(
         FindingKind.UNPLANNED,
         source.name,
-        "",
+        object_key(source.layout, row.row_key),
         row.ordinal,
         row.row_key,
-        f"row {row.row_key}: {row.size} bytes, {why}",
+        f"{row.size} bytes, {why}",
     )

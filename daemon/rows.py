@@ -122,7 +122,7 @@ class RowDigest:
 
     Attributes:
         size: bytes.
-        md5, sha256: lower-case hex digits.
+        md5, sha256: lower-case hex digits; `sha256` is empty where it was not asked for.
         created_at_text: created_at as the server writes it in UTC; None without one.
     """
 

@@ -58,7 +58,7 @@ class ContentTier:
             rows,
             lambda row: self._bucket.get_digests(source.bucket, keys[row.ordinal], size_max=row.size),
         )
-        digests = await self._rows.digests(source, rows)
+        digests = await self._rows.digests(source, rows, with_sha256=True)
         return judged(
             source, rows, answers, lambda row, answer: judge_content(row, answer, digests.get(row.row_key))
         )

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import trio
 
-from daemon.comparing import Finding, FindingKind, TierName, compare
+from daemon.comparing import Finding, FindingKind, Means, TierName, compare
 from daemon.errors import BackfillError
 from daemon.layouts import object_key, row_key_of
 from daemon.log_events import LogEvent, log_event
@@ -77,26 +77,35 @@ class ListTier:
 
     async def check(self, source: VerifiedSource, rows: Sequence[ExpectedObject]) -> Checked:
         """Look the keys up in the listing."""
+        checked = Checked()
+        for found in (await self.look_up(source, rows)).values():
+            if isinstance(found, Finding):
+                checked.findings.append(found)
+            else:
+                checked.right[found] += 1
+        return checked
+
+    async def look_up(
+        self, source: VerifiedSource, rows: Sequence[ExpectedObject]
+    ) -> dict[int, Means | Finding]:
+        """Return by what means each object is right in the listing, or what is wrong with it, by ordinal."""
         await trio.lowlevel.checkpoint()
         keys = {row.ordinal: object_key(source.layout, row.row_key) for row in rows}
         listed = self._stage.find(source.id, keys.values())
         self._stage.mark(source.id, listed)
-        checked = Checked()
+        found: dict[int, Means | Finding] = {}
         for row in rows:
             key = keys[row.ordinal]
             if key not in listed:
-                checked.findings.append(
-                    Finding(FindingKind.MISSING, source.name, key, row.ordinal, row.row_key)
-                )
+                found[row.ordinal] = Finding(FindingKind.MISSING, source.name, key, row.ordinal, row.row_key)
                 continue
             means, difference = compare(listed[key], size=row.size, md5=row.md5, etag=row.etag)
-            if difference:
-                checked.findings.append(
-                    Finding(FindingKind.DIFFERING, source.name, key, row.ordinal, row.row_key, difference)
-                )
-            else:
-                checked.right[means] += 1
-        return checked
+            found[row.ordinal] = (
+                Finding(FindingKind.DIFFERING, source.name, key, row.ordinal, row.row_key, difference)
+                if difference
+                else means
+            )
+        return found
 
     async def others(self, source: VerifiedSource) -> AsyncGenerator[list[Finding], None]:
         """Yield objects that no row accounts for, not those under keys that are planned but were not compared."""
@@ -110,10 +119,6 @@ class ListTier:
                 if row_keys.get(item.key) not in accounted
             ]
             await trio.lowlevel.checkpoint()
-
-    def listed(self, source: VerifiedSource, keys: Sequence[str]) -> dict[str, ListedObject]:
-        """Return those of some object keys that were listed."""
-        return self._stage.find(source.id, keys)
 
     async def _list(self, source: VerifiedSource) -> None:
         listed, token, complete = self._stage.reached(source.id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
-from daemon.comparing import Finding, Means, TierName
+from daemon.comparing import Finding, TierName
 from daemon.judging import judge_row
 from daemon.layouts import object_key
 from daemon.row_reading import RowReader
@@ -36,16 +36,19 @@ class SourceTier:
 
     async def check(self, source: VerifiedSource, rows: Sequence[ExpectedObject]) -> Checked:
         """Look the objects up in the listing, and compare the rows of those that are right there."""
-        checked = await self._listing.check(source, rows)
-        damaged = {finding.ordinal for finding in checked.findings}
-        digests = await self._rows.digests(source, rows)
-        checked.right.clear()
+        listed = await self._listing.look_up(source, rows)
+        right = [row for row in rows if not isinstance(listed[row.ordinal], Finding)]
+        digests = await self._rows.digests(source, right, with_sha256=False)
+        checked = Checked()
         for row in rows:
-            if row.ordinal in damaged:
+            found = listed[row.ordinal]
+            if isinstance(found, Finding):
+                checked.findings.append(found)
                 continue
             difference = judge_row(row, digests.get(row.row_key))
             if difference is None:
-                checked.right[Means.MD5] += 1
+                # The row is compared by MD5; the object by what the listing tells.
+                checked.right[found] += 1
                 continue
             kind, detail = difference
             key = object_key(source.layout, row.row_key)

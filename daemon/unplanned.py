@@ -17,7 +17,7 @@ from daemon.scanning import OnProgress, PlanSource, ScanLimits, Scanner, no_prog
 from journal.entries import Known
 
 NAMED_MAX = 100_000
-"""Rows without a copy that are kept by name. Beyond, they are counted only: nobody looks at each of so many."""
+"""Rows without a copy that are kept by name, of each kind: beyond, they are counted only."""
 
 Latest = Callable[[int, Sequence[str]], Mapping[str, Known]]
 """Tells the newest plan of some row keys of a source (`Journal.latest`; needs its index)."""
@@ -50,7 +50,7 @@ class SourceScan:
         seen: rows of the table, excluded ones included.
         excluded: rows out of scope, by reason.
         uncopied: how many rows in scope have no copy, by what happened to them.
-        rows: the first NAMED_MAX of them.
+        rows: of each kind the first NAMED_MAX.
     """
 
     seen: int = 0
@@ -115,7 +115,7 @@ class _Lookup:
             if change is Change.NOTHING:
                 continue
             self.found.uncopied[change] = self.found.uncopied.get(change, 0) + 1
-            if len(self.found.rows) < NAMED_MAX:
+            if self.found.uncopied[change] <= NAMED_MAX:
                 ordinal = None if before is None else before.ordinal
                 self.found.rows.append(UncopiedRow(row.row_key, row.created_at, row.size, change, ordinal))
 

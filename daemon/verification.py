@@ -256,7 +256,7 @@ class Verification:
     async def _tell(self, source: VerifiedSource, findings: Sequence[Finding]) -> None:
         """Count findings, keep the first as examples, and put them on record."""
         for finding in findings:
-            self._found[finding.kind] += 1
+            self._found[finding.kind] += finding.number
             self._examples.add(finding)
         recorded = [
             each for each in findings if each.kind is not FindingKind.EXTRA or self._scope.extra_fails

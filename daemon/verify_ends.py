@@ -144,7 +144,9 @@ async def verified(
         repaired = None
         if options.repair:
             repaired = await repair(recorder, reader, [result.run for result in results], who=operator())
-    _tell(config, options, [redacted(result, ending.log.redacted) for result in results], repaired)
+    log = ending.log
+    shown = [redacted(result, log.redacted, log.redacted_text) for result in results]
+    _tell(config, options, shown, repaired)
     ending.outcome = verification_word(results)
     return exit_code_of(results)
 

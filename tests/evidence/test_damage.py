@@ -47,7 +47,7 @@ class Damage:
 
     Attributes:
         found: what each tier that sees it calls it; a tier that is not named here finds nothing.
-        names: object key (without the prefix) that is named, or the row key where there is no object.
+        names: object key (without the prefix) that is named; of a row without an object, what that would be called.
     """
 
     do: Callable[[Migration], None]
@@ -129,13 +129,7 @@ def findings_of(migration: Migration, tier: str, *flags: str) -> tuple[int, list
     code, [run] = runs_of(migration, "--tier", tier, *flags)
     examples = run["examples"]
     assert isinstance(examples, list)
-    return code, [
-        (
-            each["kind"],
-            each["object_key"].removeprefix(migration.prefix) or each["detail"].split()[1].rstrip(":"),
-        )
-        for each in examples
-    ]
+    return code, [(each["kind"], each["object_key"].removeprefix(migration.prefix)) for each in examples]
 
 
 @pytest.mark.parametrize("server", ["weed", "rclone", "moto"])

@@ -251,6 +251,18 @@ async def test_every_exclusion_is_counted_by_the_scan_that_made_it(rules, kept, 
     assert scanned == (swept.rows, swept.excluded, swept.seen)
 
 
+@pytest.mark.parametrize("with_sha256", [True, False])
+async def test_the_server_digests_values_and_by_sha256_only_where_asked(database, opening, with_sha256):
+    database.sql(TABLE + "insert into t values ('a', now(), '\\x00ff'), ('n', now(), null)")
+    value = b"\x00\xff"
+    async with opening() as source:
+        facts = await source.describe(spec())
+        found = await source.row_digests(spec(), facts, ["a", "n", "gone"], with_sha256=with_sha256)
+    md5 = hashlib.md5(value, usedforsecurity=False).hexdigest()
+    sha256 = hashlib.sha256(value).hexdigest() if with_sha256 else ""
+    assert {key: (row.size, row.md5, row.sha256) for key, row in found.items()} == {"a": (2, md5, sha256)}
+
+
 async def test_null_values_are_empty_or_absent_by_the_rule_and_empty_values_are_empty(database, opening):
     database.sql(MIXED)
     wanted = [Wanted("null", 0), Wanted("empty", 0), Wanted("gone", 0)]

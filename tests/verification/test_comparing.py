@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.comparing import FindingKind, Means, VerificationResult, compare
+from daemon.comparing import Finding, FindingKind, Means, VerificationResult, compare, redacted
 from daemon.errors import ExitCode
 from daemon.objects import ListedObject
+from daemon.redacting import Redactor
 from journal.verification_runs import SampledKeys
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
@@ -67,3 +68,16 @@ def test_only_a_sample_that_was_read_whole_and_has_no_mismatch_proves_a_bound():
     assert replace(clean, found={FindingKind.ROW_CHANGED: 1}).bound is None
     assert replace(clean, sample=None).bound is None
     assert replace(clean, found={FindingKind.UNREADABLE: 1}).bound is None
+
+
+@pytest.mark.parametrize("row_key", ["secret/1", None])
+def test_no_part_of_a_redacted_finding_tells_its_key(row_key):
+    """An answer's text quotes the object's key; a finding that was read from the journal has no row key."""
+    redactor = Redactor("m")
+    detail = "GET blobs/p/secret/1: 403 AccessDenied"
+    finding = Finding(FindingKind.UNREADABLE, "a", "p/secret/1", 1, row_key, detail)
+    shown = redacted(VerificationResult("content", examples=(finding,)), redactor.hashed, redactor.redacted)
+    [example] = shown.examples
+    assert "secret" not in f"{example.object_key} {example.row_key} {example.detail}"
+    assert example.detail.startswith("GET blobs/")
+    assert example.detail.endswith(": 403 AccessDenied")
