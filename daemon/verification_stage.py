@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from daemon.objects import ListedObject
+from journal.errors import JournalError, JournalFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,7 +73,11 @@ class ListingStage:
     """The listed objects of one run, by scope (a small integer: one bucket and prefix).
 
     The caller holds the journal's lock, so nobody else uses the file. It goes when the context ends, unless that
-    ends by an error or a cancellation: then the run may be taken up again. What another run left is removed.
+    ends by an error or a cancellation: then the run may be taken up again. What another run left is removed. Where
+    the disk is full it goes too: it must not keep the journal from being written.
+
+    Raises:
+        JournalFull, JournalError: it can't be written.
 
     Attributes:
         kept: it holds what the same run had listed and marked before it was interrupted.
@@ -87,8 +92,9 @@ class ListingStage:
             discard_listing(journal)
             # SQLite would create it with the umask's rights; O_EXCL also refuses a link planted meanwhile.
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            file = self._connected()
-            with _closed_on_failure(file):
+            with self._writing():
+                file = self._connected()
+            with _closed_on_failure(file), self._writing():
                 file.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
                 file.execute("INSERT INTO made (run, boot) VALUES (?, ?)", made)
         self._file = file
@@ -125,7 +131,7 @@ class ListingStage:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        if kind is None:
+        if kind is None or issubclass(kind, JournalFull):
             discard_listing(self._journal)
 
     def reached(self, scope: int) -> tuple[int, str | None, bool]:
@@ -136,7 +142,7 @@ class ListingStage:
     def add(self, scope: int, objects: Sequence[ListedObject], *, token: str | None) -> None:
         """Stage one page and the token of the next, None after the last; a key listed again replaces the earlier."""
         rows = ((scope, _stored(item.key), item.size, item.etag) for item in objects)
-        with self._file:
+        with self._writing(), self._file:
             self._file.execute("BEGIN")
             self._file.executemany(_ADD, rows)
             self._file.execute(_REACH, (scope, len(objects), token, token is None))
@@ -152,7 +158,7 @@ class ListingStage:
 
     def mark(self, scope: int, keys: Iterable[str]) -> None:
         """Note that `keys` belong to the migration: they are no leftovers."""
-        with self._file:
+        with self._writing(), self._file:
             self._file.execute("BEGIN")
             self._file.executemany(_MARK, ((scope, _stored(key)) for key in keys))
 
@@ -161,7 +167,8 @@ class ListingStage:
         stored = _stored(beginning)
         # No byte of UTF-8 is 0xFF.
         beyond = stored[:-1] + bytes([stored[-1] + 1])
-        self._file.execute(_MARK_BEGINNING, (scope, stored, beyond))
+        with self._writing():
+            self._file.execute(_MARK_BEGINNING, (scope, stored, beyond))
 
     def leftovers(self, scope: int) -> Iterator[list[ListedObject]]:
         """Yield pages of what was listed and never marked, in byte order of the key."""
@@ -169,6 +176,21 @@ class ListingStage:
         while rows := self._file.execute(_LEFTOVER, (scope, last, LEFTOVER_PAGE)).fetchall():
             last = rows[-1][0]
             yield [ListedObject(key.decode("utf-8", "surrogatepass"), size, etag) for key, size, etag in rows]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            what = f"write what the bucket lists to {self.path}"
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+                raise JournalFull(
+                    f"{what}: the disk is full",
+                    "free some space beside the journal: 100 bytes for each object of the bucket, and its key's length",
+                ) from error
+            raise JournalError(
+                f"{what}: {error}", "check the disk that the journal lies on, then verify again"
+            ) from error
 
 
 def discard_listing(journal: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from daemon import verification_stage
 from daemon.objects import ListedObject
 from daemon.verification_stage import LEFTOVER_PAGE, STAGE_SUFFIX, ListingStage
+from journal.errors import JournalError, JournalFull
 
 
 def stage_beside(directory, run=7):
@@ -47,6 +48,35 @@ def test_an_interrupted_run_finds_what_it_had_listed_and_where_it_goes_on(tmp_pa
         assert stage.reached(1) == (1, None, True)
         assert stage.reached(2) == (0, None, False)
         assert list(stage.leftovers(0)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def fill(stage):
+    stage._file.execute("PRAGMA max_page_count = 20")
+    add(stage, 0, [ListedObject(f"k{n}" * 100, 1, "e") for n in range(1000)])
+
+
+def spoil(stage):
+    stage._file.execute("DROP TABLE listed")
+    stage.mark(0, ["k"])
+
+
+def staged(directory, write):
+    with stage_beside(directory) as stage:
+        write(stage)
+
+
+@pytest.mark.parametrize("write", [fill, spoil])
+def test_a_listing_that_can_not_be_written_is_told_with_what_helps(tmp_path, write):
+    with pytest.raises(JournalError) as caught:
+        staged(tmp_path, write)
+    assert str(tmp_path / f"journal.db{STAGE_SUFFIX}") in caught.value.problem
+    assert caught.value.hint
+
+
+def test_a_listing_that_filled_the_disk_gives_its_space_back(tmp_path):
+    with pytest.raises(JournalFull, match="the disk is full"):
+        staged(tmp_path, fill)
     assert list(tmp_path.iterdir()) == []
 
 
