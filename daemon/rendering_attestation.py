@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from daemon.rows import ServerFacts
-    from daemon.verdict import Condition, Facts
+    from daemon.verdict import Facts
+    from daemon.verified_conditions import Condition
     from journal.attestation import SourceDigest
 
 SCHEMA_VERSION = 1

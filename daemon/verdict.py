@@ -8,32 +8,13 @@ from typing import TYPE_CHECKING
 
 from daemon import rendering_units as units
 from daemon.comparing import TierName
+from daemon.verified_conditions import Condition, verified_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from journal.attestation import CountedSource, JournalFacts
     from journal.verification_runs import VerificationRun
-
-_LISTING = (TierName.LIST, TierName.SOURCE)
-"""Tiers that look at the whole bucket."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One thing that must hold.
-
-    Attributes:
-        subject: what it is about, in a word or two.
-        met: whether it holds.
-        text: what was found, one line.
-        hint: what to type where it does not hold.
-    """
-
-    subject: str
-    met: bool
-    text: str
-    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +128,7 @@ def conditions(facts: Facts) -> list[Condition]:
             _closed(source, accept_unproven=facts.demands.accept_unproven),
             _rows(source, facts.scanned.get(source.name), digested=_digested(facts.journal.runs, source)),
         ]
-    found += _verified(facts)
-    return found
+    return found + verified_conditions(facts.journal.runs, facts.journal.sources, facts.demands.tier)
 
 
 def _journal(facts: Facts) -> Condition:
@@ -326,52 +306,3 @@ def _rows(source: CountedSource, scanned: ScannedSource | None, *, digested: boo
     if not digested:
         text += "; a change of equal length shows by `verify --tier source` only"
     return Condition(subject, met=True, text=text)
-
-
-def _verified(facts: Facts) -> list[Condition]:
-    if not facts.journal.sources:
-        return []
-    covering = [run for run in facts.journal.runs if _covers(run, facts.journal.sources)]
-    if facts.demands.tier is not None:
-        wanted = facts.demands.tier
-        run = next((run for run in covering if run.tier == wanted and run.sample is None), None)
-        return [_reached(f"verified by {wanted}", run, f"`backfillctl verify --tier {wanted}`")]
-    listed = next((run for run in covering if run.tier in _LISTING and run.sample is None), None)
-    read = next((run for run in covering if run.tier == TierName.CONTENT), None)
-    hint = "`backfillctl verify`"
-    return [_reached("verified by list", listed, hint), _reached("verified by content", read, hint)]
-
-
-def _covers(run: VerificationRun, sources: Sequence[CountedSource]) -> bool:
-    """Say whether the run looked at (or could have drawn) every key that has an outcome now."""
-    return all(
-        source.outcome_seq <= run.until_seq and (run.sources is None or source.id in run.sources)
-        for source in sources
-    )
-
-
-def _reached(subject: str, run: VerificationRun | None, hint: str) -> Condition:
-    if run is None:
-        return Condition(subject, met=False, text="not since the last key was copied", hint=hint)
-    when = units.moment_seconds(run.finished_us)
-    checked = units.plural(int(run.data.get("checked", 0)), "key")
-    if run.exit_code:
-        found = ", ".join(
-            f"{units.count(number)} {kind.replace('_', ' ')}"
-            for kind, number in run.data.get("counts", {}).items()
-            if number
-        )
-        return Condition(
-            subject, met=False, text=f"at {when}: mismatch: {found or 'see its findings'}", hint=hint
-        )
-    text = f"{checked} at {when}, no mismatch"
-    bound = run.data.get("bound")
-    if run.sample is not None and bound:
-        text += (
-            f"; a sample of {units.count(run.sample.of)}: mismatch rate below {100 * bound['rate']:.2g} %"
-            f" at {100 * bound['confidence']:g} % confidence"
-        )
-    unread = run.data.get("counts", {}).get("unreadable", 0)
-    return Condition(
-        subject, met=True, text=f"{text}; {units.count(unread)} not readable" if unread else text
-    )

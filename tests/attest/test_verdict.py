@@ -46,6 +46,9 @@ def run(tier, **changed):
 
 SAMPLED = run("content", sample=SampledKeys(5, 10))
 VERIFIED = (run("list"), SAMPLED)
+DAMAGED = run("content", exit_code=4, data={"checked": 10, "counts": {"differing": 1}})
+CHANGED = run("source", exit_code=4, data={"checked": 10, "counts": {"row_changed": 3}})
+UNREAD = run("content", data={"checked": 10, "counts": {"unreadable": 10}})
 
 
 def facts(*sources, runs=VERIFIED, **changed):
@@ -88,6 +91,15 @@ def test_what_is_whole_closed_and_verified_is_a_go():
         (facts(runs=(run("list", sources=(2,)), SAMPLED)), ["verified by list"]),
         (facts(runs=(run("list", exit_code=4), run("list"), SAMPLED)), ["verified by list"]),
         (facts(source(), source("b", id=2, outcome_seq=56)), ["verified by list", "verified by content"]),
+        (facts(runs=(run("list"), SAMPLED, DAMAGED)), ["mismatch by content"]),
+        (
+            facts(runs=(run("list"), SAMPLED, replace(DAMAGED, sample=SAMPLED.sample))),
+            ["mismatch by content"],
+        ),
+        (facts(runs=(run("list"), DAMAGED)), ["verified by content"]),
+        (facts(runs=(*VERIFIED, CHANGED)), ["mismatch by source"]),
+        (facts(runs=(run("content", sources=(2,)), *VERIFIED, DAMAGED)), ["mismatch by content"]),
+        (facts(runs=(run("list"), UNREAD)), ["verified by content"]),
     ],
 )
 def test_each_condition_that_is_not_met_is_named(found, subjects):
@@ -108,6 +120,10 @@ def test_each_condition_that_is_not_met_is_named(found, subjects):
             demands=Demands(excused={"a": frozenset({"k"})}),
         ),
         facts(runs=(run("head"),), demands=Demands(tier=TierName.HEAD)),
+        facts(runs=(run("list"), run("content"), DAMAGED)),
+        facts(runs=(*VERIFIED, replace(DAMAGED, until_seq=49))),
+        facts(runs=(*VERIFIED, replace(DAMAGED, sources=(2,)))),
+        facts(runs=(UNREAD, run("list")), demands=Demands(tier=TierName.LIST)),
     ],
 )
 def test_what_is_repaired_accepted_or_excused_is_a_go(found):
