@@ -6,6 +6,7 @@ that commit late, prepared transactions, a clock, a standby's replay. Nothing in
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from daemon.retrying import Failure
 from daemon.rows import (
     Exclusions,
     FetchedRow,
+    RowDigest,
     ServerFacts,
     SweptRange,
     SweptRow,
@@ -278,6 +280,22 @@ class FakeSource:
             fits = len(value) <= one.reserved
             found.append(FetchedRow(one.row_key, len(value), value if fits else None, created_at))
         return found
+
+    async def row_digests(
+        self, spec: SourceConfig, facts: TableFacts, row_keys: Sequence[str], *, with_sha256: bool
+    ) -> dict[str, RowDigest]:
+        await self._execute("row_digests")
+        asked = set(row_keys)
+        return {
+            version.key: RowDigest(
+                version.key,
+                len(version.value),
+                hashlib.md5(version.value, usedforsecurity=False).hexdigest(),
+                hashlib.sha256(version.value).hexdigest() if with_sha256 else "",
+            )
+            for version in self._table(spec).versions()
+            if version.key in asked and version.value is not None
+        }
 
     async def count(self, spec: SourceConfig, cutoff_us: int) -> int:
         await self._execute("count")
