@@ -93,7 +93,9 @@ async def _attest(
         ending.log.identify(journal.migration_id)
         ending.begin(journal.counts().values())
         with Reader.open(journal.path) as reader:
-            attestation = await _looked_at(config, options, runtime, journal, reader, anchor)
+            attestation = await _looked_at(
+                config, options, runtime, journal, reader, anchor, ending.log.redacted
+            )
         await runtime.journal_runner(lambda: _record(journal, attestation))
     finally:
         journal.close()
@@ -114,6 +116,7 @@ async def _looked_at(
     journal: Journal,
     reader: Reader,
     anchor: Anchor | None,
+    show: Callable[[str], str],
 ) -> Attestation:
     found = await _told("counting every key", lambda: journal_facts(reader))
     excused = excuses(options.excused, found.sources)
@@ -145,12 +148,12 @@ async def _looked_at(
         anchor_problem="" if anchor is None else anchor_problem(reader, anchor),
         server_change=_server_change(journal, server),
         standby=Standby(replayed, options.primary_lsn) if server.in_recovery else None,
-        scanned={name: _summary(scan) for name, scan in scans.items()},
+        scanned={name: _summary(scan, show) for name, scan in scans.items()},
         demands=demands,
     )
     return Attestation(
         facts=facts,
-        conditions=conditions(facts),
+        conditions=conditions(facts, show),
         digests={each.name: digests[each.id] for each in found.sources},
         tables={
             name: CopiedTable(
@@ -194,14 +197,14 @@ async def _told(what: str, work: Callable[[], T]) -> T:
     return await trio.to_thread.run_sync(work)
 
 
-def _summary(scan: SourceScan) -> ScannedSource:
+def _summary(scan: SourceScan, show: Callable[[str], str]) -> ScannedSource:
     return ScannedSource(
         seen=scan.seen,
         excluded=scan.excluded.as_dict(),
         new=scan.uncopied.get(Change.NEW, 0),
         reappeared=scan.uncopied.get(Change.REAPPEARED, 0),
         changed=scan.uncopied.get(Change.CHANGED, 0),
-        examples=tuple(row.row_key for row in scan.rows[:EXAMPLES_MAX]),
+        examples=tuple(show(row.row_key) for row in scan.rows[:EXAMPLES_MAX]),
     )
 
 

@@ -12,7 +12,7 @@ from daemon.sampling import mismatch_bound
 from journal.verification_runs import SampledKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from daemon.objects import ListedObject
 
@@ -157,6 +157,11 @@ class VerificationResult:
         return ExitCode.MISMATCH if any(self.number(kind) for kind in failing) else ExitCode.DONE
 
     @property
+    def blind(self) -> bool:
+        """Whether it was to look at objects, and not one of them could be read."""
+        return 0 < self.checked == self.number(FindingKind.UNREADABLE)
+
+    @property
     def bound(self) -> float | None:
         """Below which share wrong keys lie, at `sampling.CONFIDENCE`; None for no sample, or one that proves nothing.
 
@@ -189,6 +194,13 @@ def compare(found: ListedObject, *, size: int, md5: str, etag: str | None) -> tu
         what = "MD5" if means is Means.MD5 else "ETag"
         return means, f"{what} {found.etag}, expected {recorded}"
     return means, ""
+
+
+def exit_code_of(results: Sequence[VerificationResult]) -> ExitCode:
+    """Return REFUSED if any run could read nothing, else MISMATCH if any found one, else DONE."""
+    if any(result.blind for result in results):
+        return ExitCode.REFUSED
+    return max((result.exit_code for result in results), default=ExitCode.DONE)
 
 
 def redacted(

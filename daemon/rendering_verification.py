@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from daemon import rendering_units as units
-from daemon.comparing import DAMAGE, FAILING, FindingKind, Means, TierName, VerificationResult
+from daemon.comparing import DAMAGE, FAILING, FindingKind, Means, TierName, VerificationResult, exit_code_of
 from daemon.sampling import CONFIDENCE, mismatch_bound
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ def verification_text(result: VerificationResult, *, width: int) -> str:
         text = f"nothing is proven of the keys that were not drawn: {units.count(unread)} that were could not be read"
         lines += units.wrap(text, width, rest="  ")
     verdict = "mismatch" if result.exit_code else "no mismatch"
-    lines.append(f"{verdict}; exit code {int(result.exit_code)}")
+    if result.blind:
+        verdict = "nothing could be read: grant s3:GetObject, or restore what is archived"
+    lines += units.wrap(f"{verdict}; exit code {int(exit_code_of([result]))}", width, rest="  ")
     return "\n".join(lines)
 
 
@@ -122,7 +124,7 @@ def rate_words(bound: float) -> str:
 def verification_word(results: Sequence[VerificationResult]) -> str:
     """Return the results in one clause, as the last line of the log has it."""
     found = {kind: max((result.number(kind) for result in results), default=0) for kind in FindingKind}
-    if not any(result.exit_code for result in results):
+    if not exit_code_of(results):
         checked = max((result.checked for result in results), default=0)
         return f"verified {units.plural(checked, 'key')}"
     told = [
@@ -141,7 +143,7 @@ def verification_json(results: Sequence[VerificationResult], *, repaired: int | 
     """
     return {
         "schema_version": SCHEMA_VERSION,
-        "exit_code": max((int(result.exit_code) for result in results), default=0),
+        "exit_code": int(exit_code_of(results)),
         "repaired": repaired,
         "runs": [
             {
@@ -157,7 +159,7 @@ def verification_json(results: Sequence[VerificationResult], *, repaired: int | 
                 "skipped": result.skipped,
                 "bound": None if result.bound is None else {"rate": result.bound, "confidence": CONFIDENCE},
                 "seconds": round(result.seconds, 3),
-                "exit_code": int(result.exit_code),
+                "exit_code": int(exit_code_of([result])),
                 "examples": [
                     {
                         "kind": finding.kind.value,

@@ -11,7 +11,7 @@ from daemon.comparing import TierName
 from daemon.verified_conditions import Condition, verified_conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from journal.attestation import CountedSource, JournalFacts
     from journal.verification_runs import VerificationRun
@@ -94,8 +94,8 @@ class Facts:
     demands: Demands
 
 
-def conditions(facts: Facts) -> list[Condition]:
-    """Return every condition of a GO, the journal's first."""
+def conditions(facts: Facts, show: Callable[[str], str] = str) -> list[Condition]:
+    """Return every condition of a GO, the journal's first; row keys as `show` shows them."""
     found = [_journal(facts)]
     if facts.anchor_problem != "":
         found.append(_anchor(facts.anchor_problem))
@@ -124,7 +124,7 @@ def conditions(facts: Facts) -> list[Condition]:
         found += [
             _settled(source),
             _skipped(source),
-            _parked(source, excused),
+            _parked(source, excused, show),
             _closed(source, accept_unproven=facts.demands.accept_unproven),
             _rows(source, facts.scanned.get(source.name), digested=_digested(facts.journal.runs, source)),
         ]
@@ -226,7 +226,7 @@ def _skipped(source: CountedSource) -> Condition:
     )
 
 
-def _parked(source: CountedSource, excused: frozenset[str]) -> Condition:
+def _parked(source: CountedSource, excused: frozenset[str], show: Callable[[str], str]) -> Condition:
     subject = f"{source.name}: parked"
     if not source.parked:
         return Condition(subject, met=True, text="none")
@@ -237,7 +237,8 @@ def _parked(source: CountedSource, excused: frozenset[str]) -> Condition:
     return Condition(
         subject,
         met=False,
-        text=f"{units.plural(left, 'key')} without a copy, such as {units.shown(named.row_key)} ({named.failure})",
+        text=f"{units.plural(left, 'key')} without a copy, such as {units.shown(show(named.row_key))}"
+        f" ({named.failure})",
         hint="mend what `status` names, `requeue`, `run`; or excuse each by --excuse KEY",
     )
 
@@ -268,6 +269,7 @@ def _digested(runs: Sequence[VerificationRun], source: CountedSource) -> bool:
     return any(
         run.tier in {TierName.SOURCE, TierName.CONTENT}
         and not run.exit_code
+        and not run.data.get("counts", {}).get("unreadable", 0)
         and run.covers(source.id, source.outcome_seq)
         for run in runs
     )

@@ -15,7 +15,7 @@ import trio
 
 from daemon.activity import Activity
 from daemon.bucket import Bucket
-from daemon.comparing import TierName, VerificationResult, redacted
+from daemon.comparing import TierName, VerificationResult, exit_code_of, redacted
 from daemon.config import Config
 from daemon.controls import Controls
 from daemon.ending import Ending
@@ -48,7 +48,7 @@ from daemon.tier_source import SourceTier
 from daemon.tiers import Tier, VerifiedSource
 from daemon.tunables import configured_tunables, in_force
 from daemon.verify_progress import shown_on
-from daemon.verifying import Step, Verifier, exit_code_of, repair
+from daemon.verifying import Step, Verifier, repair
 from journal.entries import SourceCounts
 from journal.reader import Reader
 

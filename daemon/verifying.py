@@ -9,7 +9,6 @@ from itertools import islice
 from random import Random
 
 from daemon.comparing import REPAIRABLE, TierName, VerificationResult
-from daemon.errors import ExitCode
 from daemon.log_events import LogEvent, log_event
 from daemon.recorder import Recorder
 from daemon.sampling import EVERY_KEY, SampleSize
@@ -164,8 +163,3 @@ def _wrong(reader: Reader, runs: Sequence[int]) -> Iterator[int]:
             for kind, ordinal, _, _ in event.data["findings"]:
                 if ordinal is not None and kind in REPAIRABLE:
                     yield ordinal
-
-
-def exit_code_of(results: Sequence[VerificationResult]) -> ExitCode:
-    """Return MISMATCH if any run found one, else DONE."""
-    return max((result.exit_code for result in results), default=ExitCode.DONE)

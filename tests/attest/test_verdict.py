@@ -189,3 +189,9 @@ def test_a_go_says_that_changes_of_equal_length_were_not_looked_for_unless_they_
     [rows] = [each for each in found if each.subject == "a: rows"]
     assert rows.met
     assert ("a change of equal length" in rows.text) is told
+
+
+def test_a_row_whose_object_could_not_be_read_was_not_compared_either():
+    found = conditions(facts(runs=(run("content", data=UNREAD.data), *VERIFIED)))
+    [rows] = [each for each in found if each.subject == "a: rows"]
+    assert "a change of equal length" in rows.text

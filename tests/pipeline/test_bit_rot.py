@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from daemon.comparing import FindingKind, Means, TierName
+from daemon.comparing import FindingKind, Means, TierName, exit_code_of
 from daemon.errors import ExitCode
 from daemon.layouts import layout_of
 from daemon.pacing import Pacer
@@ -22,7 +22,7 @@ from daemon.tier_head import HeadTier
 from daemon.tier_list import ListTier
 from daemon.tier_source import SourceTier
 from daemon.tiers import VerifiedSource
-from daemon.verifying import Step, Verifier, exit_code_of, repair
+from daemon.verifying import Step, Verifier, repair
 from journal.log import Journal
 from journal.reader import Reader
 from tests.pipeline.rig import BUCKET, CUTOFF_US, Rig, clock_us

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.comparing import Finding, FindingKind, Means, VerificationResult, compare, redacted
+from daemon.comparing import Finding, FindingKind, Means, VerificationResult, compare, exit_code_of, redacted
 from daemon.errors import ExitCode
 from daemon.objects import ListedObject
 from daemon.redacting import Redactor
@@ -81,3 +81,9 @@ def test_no_part_of_a_redacted_finding_tells_its_key(row_key):
     assert "secret" not in f"{example.object_key} {example.row_key} {example.detail}"
     assert example.detail.startswith("GET blobs/")
     assert example.detail.endswith(": 403 AccessDenied")
+
+
+@pytest.mark.parametrize(("unread", "code"), [(0, ExitCode.DONE), (9, ExitCode.DONE), (10, ExitCode.REFUSED)])
+def test_a_run_that_could_read_nothing_is_no_success(unread, code):
+    result = VerificationResult("content", checked=10, found={FindingKind.UNREADABLE: unread})
+    assert exit_code_of([VerificationResult("list"), result]) is code
