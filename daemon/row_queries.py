@@ -143,8 +143,7 @@ class RowQueries:
         """Return the statement that digests values by key, on the server.
 
         Arguments: one text array per key column. Columns: row key, size (NULL for a NULL value), MD5 in hex, SHA-256
-        in hex (empty unless asked for: it costs the server four times what MD5 does), created_at. No value leaves
-        the database.
+        in hex (empty unless asked for, to spare the server the work), created_at. No value leaves the database.
         """
         sha256 = f"encode(sha256({self._bytes}), 'hex')" if with_sha256 else "''"
         wanted, _ = self._by_key(reserving=False)
