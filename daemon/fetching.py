@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
 import trio
 
 from daemon.activity import Activity
-from daemon.budget import ByteBudget, Silence
+from daemon.budget import Silence
 from daemon.causes import Cause
 from daemon.controls import Controls
 from daemon.drain import Drain
 from daemon.halting import halted
 from daemon.layouts import Layout
 from daemon.log_events import LogEvent, log_event
-from daemon.pacing import Pacer
 from daemon.retrying import Disposition, Failure, decide
 from daemon.rows import FetchedRow, Wanted
 from daemon.uploader import Destination
@@ -48,11 +47,16 @@ class CopySource:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A row in memory, its planned bytes reserved until it is uploaded."""
+    """A row in memory, its planned bytes reserved until it is uploaded.
+
+    Attributes:
+        replacing: an outcome of this key was taken back (`Claim.replacing`).
+    """
 
     source: CopySource
     key: ClaimedKey
     row: FetchedRow
+    replacing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,43 @@ class FetchPolicy:
     give_up_after: float
 
 
+class Budget(Protocol):
+    """Bytes of values that may be in memory, over all who fetch."""
+
+    async def reserve(self, size: int) -> None:
+        """Wait until `size` bytes fit, then take them, all at once."""
+
+    def release(self, size: int) -> None:
+        """Give `size` bytes back."""
+
+
+class Turnstile(Protocol):
+    """What every fetch passes, a retry's too."""
+
+    async def admit(self, drain: Drain, *, rows: int, size: int) -> None:
+        """Wait until `rows` rows of `size` bytes together may be read, or until a drain is requested."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Keys of one source that are claimed, to be fetched together.
+
+    Attributes:
+        replacing: the ordinals among them, and maybe others, of which an outcome was taken back.
+    """
+
+    source: CopySource
+    keys: Sequence[ClaimedKey]
+    replacing: Collection[int] = ()
+
+
 class Fetcher:
     """Fetches batches for any number of callers at once; holds no key between calls.
 
     Args:
         policy: how often and how long failures are borne.
         budget: bytes of values in memory, over all callers.
-        pacer: every fetch waits there for its turn.
+        turnstile: every fetch waits there for its turn.
         controls: a throttle in force lets no fetch begin.
         activity: told what is waited for.
         drain: once requested, nothing more is fetched.
@@ -81,8 +115,8 @@ class Fetcher:
     def __init__(
         self,
         policy: FetchPolicy,
-        budget: ByteBudget,
-        pacer: Pacer,
+        budget: Budget,
+        turnstile: Turnstile,
         controls: Controls,
         activity: Activity,
         drain: Drain,
@@ -93,7 +127,7 @@ class Fetcher:
     ) -> None:
         self._policy = policy
         self._budget = budget
-        self._pacer = pacer
+        self._turnstile = turnstile
         self._controls = controls
         self._activity = activity
         self._drain = drain
@@ -102,14 +136,13 @@ class Fetcher:
         self._settle = settle
         self._silence = Silence()
 
-    async def fetch(
-        self, source: CopySource, keys: Sequence[ClaimedKey], uploads: trio.MemorySendChannel[Fetched]
-    ) -> None:
-        """Fetch `keys`, hand the rows on; keys that stay unfetched in a drain stay claimed and are released.
+    async def fetch(self, batch: Batch, uploads: trio.MemorySendChannel[Fetched]) -> None:
+        """Fetch a batch, hand the rows on; keys that stay unfetched in a drain stay claimed and are released.
 
         Raises:
             MigrationHalted: nothing more can succeed.
         """
+        source, keys = batch.source, batch.keys
         reserved = sum(key.size for key in keys)
         with self._activity.at(Cause.BYTE_BUDGET):
             await self._budget.reserve(reserved)
@@ -118,10 +151,10 @@ class Fetcher:
             self._budget.release(reserved)
             if len(keys) > 1 and not self._drain:
                 for key in keys:
-                    await self.fetch(source, [key], uploads)
+                    await self.fetch(replace(batch, keys=[key]), uploads)
             return
         by_key = {row.row_key: row for row in rows}
-        grown: list[tuple[ClaimedKey, int]] = []
+        grown: list[ClaimedKey] = []
         for key in keys:
             row = by_key.get(key.row_key)
             if row is None:
@@ -129,19 +162,13 @@ class Fetcher:
                 await self._settle(source, key, Settled(key.ordinal, Outcome.VANISHED, 0, "", None, None))
             elif row.value is None:
                 self._budget.release(key.size)
-                grown.append((key, row.size))
+                grown.append(key._replace(size=row.size))
             else:
-                await uploads.send(Fetched(source, key, row))
-        # Only now that this batch holds no reservation of its own: one made above it could never be served.
-        for key, size in grown:
-            await self._fetch_again(source, key, size, uploads)
-
-    async def _fetch_again(
-        self, source: CopySource, key: ClaimedKey, size: int, uploads: trio.MemorySendChannel[Fetched]
-    ) -> None:
-        """Fetch a value that outgrew its plan again, alone, with room for what it is now."""
-        grown = ClaimedKey(key.ordinal, key.row_key, key.created_at, size, key.recoveries)
-        await self.fetch(source, [grown], uploads)
+                await uploads.send(Fetched(source, key, row, key.ordinal in batch.replacing))
+        # A value that outgrew its plan is fetched again, alone, with room for what it is now; and only now that this
+        # batch holds no reservation of its own: one made above it could never be served.
+        for key in grown:
+            await self.fetch(replace(batch, keys=[key]), uploads)
 
     async def _fetch_retrying(
         self, source: CopySource, keys: Sequence[ClaimedKey]
@@ -150,7 +177,9 @@ class Fetcher:
         wanted = [Wanted(row_key, size) for row_key, size in {key.row_key: key.size for key in keys}.items()]
         answers = failures = 0
         while True:
-            await self._pacer.admit(self._drain, rows=len(wanted), size=sum(one.reserved for one in wanted))
+            await self._turnstile.admit(
+                self._drain, rows=len(wanted), size=sum(one.reserved for one in wanted)
+            )
             if self._controls.held is not None:
                 await self._controls.wait_until_released(self._drain)
                 # Nobody asked meanwhile, so nobody went unserved.

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeVar
 
 from daemon.activity import Activity
+from daemon.budget import ByteBudget
 from daemon.causes import Cause
-from daemon.config import Config, SourceConfig, identity
+from daemon.config import Config, identity
 from daemon.contact import first_contact
 from daemon.controls import Controls
 from daemon.drain import Drain
 from daemon.errors import ExitCode, SourceUnfitError
-from daemon.fetching import CopySource
+from daemon.executors import ValueSource, copy_sources, local_executor, uploader_of
 from daemon.gating import GatedSource
-from daemon.layouts import layout_of
 from daemon.log_events import LogEvent, log_event
 from daemon.pacing import Pacer
 from daemon.pipeline import Limits, Pipeline
@@ -24,10 +24,10 @@ from daemon.planner import Planner, PlanSettings
 from daemon.probing import ProbeFinding
 from daemon.quota import Quota
 from daemon.recorder import Recorder
-from daemon.rows import FetchedRow, ServerFacts, TableFacts, Wanted
+from daemon.rows import ServerFacts, TableFacts
 from daemon.runtime import Runtime
 from daemon.scanning import PlanSource, ScanLimits
-from daemon.uploader import Conditional, Destination, Target, Uploader, UploadPolicy
+from daemon.uploader import Conditional, Destination, Target, Uploader
 from journal.entries import SourceCounts
 from journal.events import Kind
 from journal.log import Journal
@@ -35,13 +35,8 @@ from journal.log import Journal
 T = TypeVar("T")
 
 
-class SourceEnd(PlanSource, Protocol):
+class SourceEnd(PlanSource, ValueSource, Protocol):
     """PostgreSQL, as a whole session needs it."""
-
-    async def fetch(
-        self, spec: SourceConfig, facts: TableFacts, wanted: Sequence[Wanted]
-    ) -> list[FetchedRow]:
-        """Return the rows that still exist; raises Failure."""
 
 
 class TargetEnd(Target, Protocol):
@@ -280,36 +275,43 @@ class Migration:
     async def _copy(self, target: TargetEnd, destinations: dict[str, Destination]) -> None:
         """Drive every claimable key; what a cut-short drain leaves claimed is given back."""
         journal = self._recorder.journal
-        sources = [
-            CopySource(
-                id=journal.sources[spec.name].id,
-                name=spec.name,
-                fetch=functools.partial(self._fetch, spec),
-                layout=layout_of(spec),
-                destination=destinations[spec.name],
-            )
-            for spec in self._config.sources
-        ]
         upload = self._config.upload
-        counts = await self._recorder.call(lambda journal, _now: journal.counts())
-        pipeline = Pipeline(
-            sources,
+        connections = self._config.fetch_connections
+        sources = copy_sources(
+            self._config,
+            self._source,
+            ids={name: record.id for name, record in journal.sources.items()},
+            tables=self._tables,
+            destinations=destinations,
+            instruments=self._runtime.instruments,
+        )
+        executor = local_executor(
+            self._config,
             self._uploader(target),
-            self._recorder,
-            Limits(
-                connections=self._config.fetch_connections,
-                claim_keys_max=upload.key_batch_size,
-                max_in_flight=upload.max_in_flight,
-                max_failures=upload.max_failures,
-                planned_rows=sum(count.planned_rows for count in counts.values()),
-                max_attempts=upload.max_attempts,
-                give_up_after=upload.give_up_after,
-            ),
+            connections,
+            ByteBudget(upload.max_in_flight),
             self.pacer,
             self.controls,
             self.activity,
             self._drain,
             self._runtime.random,
+            record=self._recorder.record,
+        )
+        counts = await self._recorder.call(lambda journal, _now: journal.counts())
+        pipeline = Pipeline(
+            sources,
+            executor,
+            self._recorder,
+            Limits(
+                connections=connections,
+                claim_keys_max=upload.key_batch_size,
+                max_in_flight=upload.max_in_flight,
+                max_failures=upload.max_failures,
+                planned_rows=sum(count.planned_rows for count in counts.values()),
+            ),
+            self.pacer,
+            self.controls,
+            self._drain,
             quota=self._quota,
             parked_before=self._parked,
         )
@@ -320,25 +322,14 @@ class Migration:
             lambda journal, now_us: journal.release(journal.in_flight_ordinals(), now_us=now_us)
         )
 
-    async def _fetch(self, spec: SourceConfig, wanted: Sequence[Wanted]) -> list[FetchedRow]:
-        with self._runtime.instruments.request("FETCH"):
-            return await self._source.fetch(spec, self._tables[spec.name], wanted)
-
     def _uploader(self, target: TargetEnd) -> Uploader:
-        upload, s3 = self._config.upload, self._config.s3
-        return Uploader(
+        return uploader_of(
+            self._config,
             target,
-            UploadPolicy(
-                migration_id=self._recorder.journal.migration_id,
-                existing=s3.existing,
-                max_attempts=upload.max_attempts,
-                give_up_after=upload.give_up_after,
-                etag_is_md5=s3.sse in {None, "AES256"},
-            ),
+            self._recorder.journal.migration_id,
+            self.activity,
+            self._runtime,
             record=self._recorder.record,
-            random=self._runtime.random,
-            digest_runner=self._runtime.digest_runner,
-            activity=self.activity,
         )
 
     async def _close(self) -> None:

@@ -1,35 +1,25 @@
-"""Copy what is planned: claim, fetch, upload, record; one nursery, every queue bounded."""
+"""Copy what is planned: claim, let an executor fetch and upload, record; one nursery, every queue bounded."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
 
 import trio
 
-from daemon.activity import Activity
-from daemon.budget import ByteBudget, Slots
 from daemon.config import MaxFailures
 from daemon.controls import Controls
 from daemon.drain import Drain
 from daemon.errors import ExitCode
-from daemon.fetching import (
-    FETCH_BATCH_KEYS_MAX,
-    CopySource,
-    Fetched,
-    Fetcher,
-    FetchPolicy,
-    split,
-)
+from daemon.executing import Executor
+from daemon.fetching import FETCH_BATCH_KEYS_MAX, Batch, CopySource, split
 from daemon.halting import MigrationHalted
 from daemon.layouts import object_key
 from daemon.log_events import LogEvent, log_event
 from daemon.pacing import Pacer
 from daemon.quota import Quota
 from daemon.recorder import Recorder
-from daemon.uploader import Uploader
 from journal.entries import Claim, ClaimedKey, Parked, Settled
 
 
@@ -42,7 +32,6 @@ class Limits:
         claim_keys_max: keys in one claim (`upload.key_batch_size`).
         max_in_flight: bytes of values in memory.
         max_failures, planned_rows: how many keys may be parked in this session before it halts.
-        max_attempts, give_up_after: the retry policy's bounds for fetches.
     """
 
     connections: int
@@ -50,25 +39,16 @@ class Limits:
     max_in_flight: int
     max_failures: MaxFailures
     planned_rows: int
-    max_attempts: int
-    give_up_after: float
 
     def claim_window(self, concurrency: int) -> int:
         """Return how many keys may be claimed and unsettled: what a crash can repeat."""
         return 2 * concurrency + self.connections * FETCH_BATCH_KEYS_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    source: CopySource
-    keys: Sequence[ClaimedKey]
-
-
 class Pipeline:
     """Copies all claimable keys of some sources, then returns.
 
-    The nursery: one claimer → `connections` fetchers → as many uploaders as the controls allow → the recorder's
-    committer.
+    The nursery: one claimer → the executor → the recorder's committer.
 
     Attributes:
         parked: keys parked in this session, `parked_before` included.
@@ -77,42 +57,24 @@ class Pipeline:
     def __init__(
         self,
         sources: Sequence[CopySource],
-        uploader: Uploader,
+        executor: Executor,
         recorder: Recorder,
         limits: Limits,
         pacer: Pacer,
         controls: Controls,
-        activity: Activity,
         drain: Drain,
-        random: Random,
         *,
         quota: Quota | None = None,
         parked_before: int = 0,
     ) -> None:
         self._sources = sources
-        self._uploader = uploader
+        self._executor = executor
         self._recorder = recorder
         self._limits = limits
         self._pacer = pacer
         self._controls = controls
-        self._activity = activity
-        self._slots = Slots(controls.tunables.concurrency)
         self._drain = drain
-        self._random = random
-        self._budget = ByteBudget(limits.max_in_flight)
-        self._fetcher = Fetcher(
-            FetchPolicy(limits.max_attempts, limits.give_up_after),
-            self._budget,
-            pacer,
-            controls,
-            activity,
-            drain,
-            random,
-            record=recorder.record,
-            settle=self._settle,
-        )
         self._quota = Quota() if quota is None else quota
-        self._replacing: set[int] = set()
         self.parked = parked_before
 
     async def run(self) -> None:
@@ -122,17 +84,14 @@ class Pipeline:
             MigrationHalted: from any worker, or when more keys were parked than `max_failures`.
             JournalError: from the recorder; nothing more was claimed.
         """
-        batches_in, batches_out = trio.open_memory_channel[_Batch](0)
-        uploads_in, uploads_out = trio.open_memory_channel[Fetched](self._slots.total)
+        batches_in, batches_out = trio.open_memory_channel[Batch](0)
         try:
-            async with trio.open_nursery() as committing:
+            # The last receiver is kept open to the end: where the executor fails, that is what the claimer is told.
+            async with batches_out, trio.open_nursery() as committing:
                 committing.start_soon(self._recorder.run)
                 async with trio.open_nursery() as copying:
                     copying.start_soon(self._claim_all, batches_in)
-                    async with uploads_in, batches_out:
-                        for _ in range(self._limits.connections):
-                            copying.start_soon(self._fetch, batches_out.clone(), uploads_in.clone())
-                    copying.start_soon(self._upload_all, uploads_out)
+                    await self._executor.run(batches_out.clone(), self._settle)
                 committing.cancel_scope.cancel()
         finally:
             # What is already known must outlive a cancel or a halt: an unrecorded outcome is driven again.
@@ -144,7 +103,7 @@ class Pipeline:
     def _claim_window(self) -> int:
         return self._limits.claim_window(self._controls.tunables.concurrency)
 
-    async def _claim_all(self, batches: trio.MemorySendChannel[_Batch]) -> None:
+    async def _claim_all(self, batches: trio.MemorySendChannel[Batch]) -> None:
         rotation = deque(self._sources)
         async with batches:
             while True:
@@ -164,7 +123,6 @@ class Pipeline:
                     self._quota.too_large()
                 elif claim is not None:
                     self._quota.claimed(claim.keys)
-                    self._replacing |= claim.replacing
                     for keys in split(
                         claim.keys,
                         bytes_max=self._pacer.fetch_size(
@@ -172,7 +130,7 @@ class Pipeline:
                         ),
                         keys_max=self._pacer.fetch_rows(FETCH_BATCH_KEYS_MAX),
                     ):
-                        await batches.send(_Batch(rotation[-1], keys))
+                        await batches.send(Batch(rotation[-1], keys, claim.replacing))
                 elif self._recorder.journal.in_flight or suspect_waits:
                     await self._drain.or_event(committed)
                 else:
@@ -228,56 +186,8 @@ class Pipeline:
             )
         )
 
-    async def _fetch(
-        self, batches: trio.MemoryReceiveChannel[_Batch], uploads: trio.MemorySendChannel[Fetched]
-    ) -> None:
-        async with batches, uploads:
-            async for batch in batches:
-                await self._fetcher.fetch(batch.source, batch.keys, uploads)
-
-    async def _upload_all(self, uploads: trio.MemoryReceiveChannel[Fetched]) -> None:
-        """Upload what arrives, by as many tasks as the controls ever allowed, as many at once as they allow now."""
-        working = 0
-
-        async def work(uploads: trio.MemoryReceiveChannel[Fetched], ended: trio.CancelScope) -> None:
-            nonlocal working
-            await self._upload(uploads)
-            working -= 1
-            if working == 0:
-                ended.cancel()
-
-        async with uploads, trio.open_nursery() as nursery:
-            with trio.CancelScope() as growing:
-                while True:
-                    changed = self._controls.changed
-                    concurrency = self._controls.tunables.concurrency
-                    self._slots.resize(concurrency)
-                    for _ in range(concurrency - working):
-                        working += 1
-                        nursery.start_soon(work, uploads.clone(), growing)
-                    await changed.wait()
-
-    async def _upload(self, uploads: trio.MemoryReceiveChannel[Fetched]) -> None:
-        async with uploads:
-            async for upload in uploads:
-                await self._slots.take()
-                try:
-                    key = object_key(upload.source.layout, upload.key.row_key)
-                    settled = await self._uploader.copy(
-                        upload.key.ordinal,
-                        upload.source.destination,
-                        key,
-                        upload.row,
-                        replacing=upload.key.ordinal in self._replacing,
-                    )
-                finally:
-                    self._slots.give_back()
-                    self._budget.release(upload.key.size)
-                await self._settle(upload.source, upload.key, settled)
-
     async def _settle(self, source: CopySource, key: ClaimedKey, settled: Settled | Parked) -> None:
         await self._recorder.record(settled)
-        self._replacing.discard(key.ordinal)
         if isinstance(settled, Settled):
             return
         self.parked += 1
