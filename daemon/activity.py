@@ -34,11 +34,19 @@ class Activity:
 
     def __init__(self) -> None:
         self._places = {cause: _Place() for cause in Cause}
+        self._elsewhere: dict[int, Mapping[Cause, int]] = {}
 
     @property
     def doing(self) -> Mapping[Cause, int]:
-        """Tasks at each cause now."""
-        return {cause: place.number for cause, place in self._places.items()}
+        """Tasks at each cause now, those of other processes as they last said."""
+        return {
+            cause: place.number + sum(others.get(cause, 0) for others in self._elsewhere.values())
+            for cause, place in self._places.items()
+        }
+
+    def elsewhere(self, process: int, doing: Mapping[Cause, int]) -> None:
+        """Note what the tasks of another process are at; nothing, once it has ended."""
+        self._elsewhere[process] = doing
 
     def at(self, cause: Cause) -> AbstractContextManager[None]:
         """Count the calling task under `cause` while the block runs."""

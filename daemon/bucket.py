@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from daemon.config import S3Config
-    from daemon.credentials import CredentialSource
+    from daemon.credentials import CredentialProvider
     from daemon.runtime import RunSync
     from daemon.signing import Credentials
 
@@ -48,6 +48,7 @@ class Bucket:
     All methods raise `Failure` for whatever is no success, and nothing else of the transport's; they may overlap.
 
     Attributes:
+        credentials: whose requests these are.
         clock_offset_us: what was learnt of the server's clock against ours; requests are signed accordingly.
     """
 
@@ -57,7 +58,7 @@ class Bucket:
         signer: Signer,
         s3: S3Config,
         *,
-        credentials: CredentialSource,
+        credentials: CredentialProvider,
         clock_us: Callable[[], int],
         digest_runner: RunSync = trio.to_thread.run_sync,
         instruments: Instruments | None = None,
@@ -76,7 +77,7 @@ class Bucket:
         self._transport = transport
         self._signer = signer
         self._s3 = s3
-        self._credentials = credentials
+        self.credentials = credentials
         self._clock_us = clock_us
         self._digest_runner = digest_runner
         self._instruments = instruments or Instruments()
@@ -96,7 +97,7 @@ class Bucket:
     @property
     def credentials_expire_us(self) -> int | None:
         """When the credentials in use expire; None if they don't, or none were needed yet."""
-        return self._credentials.expire_us
+        return self.credentials.expire_us
 
     async def put(
         self,
@@ -328,7 +329,7 @@ class Bucket:
 
     async def refresh_credentials(self) -> None:
         """Fetch credentials anew, unless others than those refused last have been found meanwhile."""
-        await self._credentials.refresh(self._refused)
+        await self.credentials.refresh(self._refused)
 
     async def _sha256(self, body: bytes) -> str:
         if len(body) <= INLINE_SHA256_BYTES_MAX:
@@ -348,7 +349,7 @@ class Bucket:
         about_bucket = subject.operation == "LIST"
         method = "GET" if about_bucket else subject.operation
         path = address.bucket_path if about_bucket else address.object_root + encode_key(subject.key)
-        credentials = await self._credentials.current()
+        credentials = await self.credentials.current()
         signed_us = self._clock_us() + self.clock_offset_us
         headers = self._signer.sign(
             method,

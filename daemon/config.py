@@ -13,7 +13,13 @@ from pydantic import BaseModel, ValidationError
 
 from daemon import layer_cache
 from daemon.errors import ConfigError
-from daemon.settings_checks import hook_problems, relation_problems, source_problems, throttle_problems
+from daemon.settings_checks import (
+    hook_problems,
+    process_problems,
+    relation_problems,
+    source_problems,
+    throttle_problems,
+)
 from daemon.settings_file import read_document
 from daemon.settings_layers import Layers
 from daemon.settings_metrics import MetricsConfig
@@ -131,6 +137,7 @@ def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, Any], *, no
 
     problems += relation_problems(migration, postgres, s3, upload, now_us=now_us)
     problems += throttle_problems(throttle, postgres)
+    problems += process_problems(upload, postgres, throttle)
     problems += source_problems(sources, s3)
     problems += hook_problems(hooks, env.get("PATH"))
     if not sources and not problems:

@@ -52,6 +52,11 @@ class Controls:
         return next((self._holds[cause] for cause in HOLDS if cause in self._holds), None)
 
     @property
+    def holds(self) -> tuple[Hold, ...]:
+        """The throttles in force, in no order."""
+        return tuple(self._holds.values())
+
+    @property
     def open(self) -> bool:
         """Whether new work may begin."""
         return not self.paused and not self._holds

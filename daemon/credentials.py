@@ -69,6 +69,20 @@ def missing_files(env: Mapping[str, str]) -> list[str]:
     ]
 
 
+class CredentialProvider(Protocol):
+    """Whose credentials requests are signed with."""
+
+    @property
+    def expire_us(self) -> int | None:
+        """When those that `current` returned last expire, microseconds since 1970-01-01 UTC; None: they don't."""
+
+    async def current(self) -> Credentials:
+        """Return credentials to sign with now; cheap."""
+
+    async def refresh(self, refused: Credentials | None = None) -> Credentials:
+        """Return others than the server refused, or the same again where there are no others."""
+
+
 class CredentialSource:
     """The credentials that requests are signed with, one set for all; repr shows none of them.
 

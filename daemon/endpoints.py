@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from daemon.config import Config
-    from daemon.credentials import Chain
+    from daemon.credentials import Chain, CredentialProvider
     from daemon.instruments import Instruments
     from daemon.runtime import RunSync
 
@@ -35,6 +35,7 @@ async def open_bucket(
     clock_us: Callable[[], int] = wall_clock_us,
     digest_runner: RunSync = trio.to_thread.run_sync,
     resolve: Callable[[], Chain | None] = botocore_chain,
+    credentials: CredentialProvider | None = None,
     instruments: Instruments | None = None,
 ) -> AsyncIterator[Bucket]:
     """Yield the endpoint's buckets, nothing sent yet; close every connection at the end.
@@ -45,6 +46,7 @@ async def open_bucket(
         clock_us: wall clock, microseconds since 1970-01-01 UTC, to sign with.
         digest_runner: hashes large bodies off the event loop.
         resolve: walks the credential chain; blocks, and is first called by the first request.
+        credentials: instead of that chain's.
         instruments: time every request.
 
     Raises:
@@ -64,7 +66,7 @@ async def open_bucket(
             transport,
             Signer(config.s3.region),
             config.s3,
-            credentials=CredentialSource(resolve=resolve),
+            credentials=credentials or CredentialSource(resolve=resolve),
             clock_us=clock_us,
             digest_runner=digest_runner,
             instruments=instruments,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import trio
 
@@ -17,14 +17,21 @@ from daemon.layouts import object_key
 from daemon.uploader import Uploader
 from journal.entries import AttemptFailed, ClaimedKey, Parked, Settled
 
-Settle: TypeAlias = "Callable[[CopySource, ClaimedKey, Settled | Parked], Awaitable[None]]"
-"""Takes what became of a key; raises MigrationHalted where that was one parked key too many."""
+
+class Outcomes(Protocol):
+    """Takes what became of keys; raises MigrationHalted where that was one parked key too many."""
+
+    async def settle(self, source: CopySource, key: ClaimedKey, settled: Settled | Parked) -> None:
+        """Take the outcome of one key."""
+
+    async def take_back(self, process: str, keys: Sequence[ClaimedKey]) -> int:
+        """Let keys be claimed again whose process died with them in hand; return how many are given up instead."""
 
 
 class Executor(Protocol):
     """Fetches and uploads what is claimed; knows no journal."""
 
-    async def run(self, batches: trio.MemoryReceiveChannel[Batch], settle: Settle) -> None:
+    async def run(self, batches: trio.MemoryReceiveChannel[Batch], outcomes: Outcomes) -> None:
         """Drive every key of every batch, and return once there are no more and all have an outcome.
 
         Takes a batch only when it can begin with it. Keys that a drain leaves unfetched stay claimed.
@@ -77,7 +84,7 @@ class LocalExecutor:
         self._record = record
         self._slots = Slots(controls.tunables.concurrency)
 
-    async def run(self, batches: trio.MemoryReceiveChannel[Batch], settle: Settle) -> None:
+    async def run(self, batches: trio.MemoryReceiveChannel[Batch], outcomes: Outcomes) -> None:
         """Do as `Executor.run`."""
         fetcher = Fetcher(
             self._policy,
@@ -88,22 +95,22 @@ class LocalExecutor:
             self._drain,
             self._random,
             record=self._record,
-            settle=settle,
+            settle=outcomes.settle,
         )
         uploads_in, uploads_out = trio.open_memory_channel[Fetched](self._slots.total)
         async with trio.open_nursery() as nursery:
             async with uploads_in, batches:
                 for _ in range(self._connections):
                     nursery.start_soon(_fetch, fetcher, batches.clone(), uploads_in.clone())
-            await self._upload_all(uploads_out, settle)
+            await self._upload_all(uploads_out, outcomes)
 
-    async def _upload_all(self, uploads: trio.MemoryReceiveChannel[Fetched], settle: Settle) -> None:
+    async def _upload_all(self, uploads: trio.MemoryReceiveChannel[Fetched], outcomes: Outcomes) -> None:
         """Upload what arrives, by as many tasks as the controls ever allowed, as many at once as they allow now."""
         working = 0
 
         async def work(uploads: trio.MemoryReceiveChannel[Fetched], ended: trio.CancelScope) -> None:
             nonlocal working
-            await self._upload(uploads, settle)
+            await self._upload(uploads, outcomes)
             working -= 1
             if working == 0:
                 ended.cancel()
@@ -119,7 +126,7 @@ class LocalExecutor:
                         nursery.start_soon(work, uploads.clone(), growing)
                     await changed.wait()
 
-    async def _upload(self, uploads: trio.MemoryReceiveChannel[Fetched], settle: Settle) -> None:
+    async def _upload(self, uploads: trio.MemoryReceiveChannel[Fetched], outcomes: Outcomes) -> None:
         async with uploads:
             async for upload in uploads:
                 await self._slots.take()
@@ -134,7 +141,7 @@ class LocalExecutor:
                 finally:
                     self._slots.give_back()
                     self._budget.release(upload.key.size)
-                await settle(upload.source, upload.key, settled)
+                await outcomes.settle(upload.source, upload.key, settled)
 
 
 async def _fetch(

@@ -40,6 +40,17 @@ class Histogram:
         self._counts[bisect_left(self.bounds, seconds)] += 1
         self.sum_seconds += seconds
 
+    def take(self) -> tuple[list[int], float]:
+        """Return what was counted by class, and the sum of seconds, and begin at zero again."""
+        taken = self._counts, self.sum_seconds
+        self._counts, self.sum_seconds = [0] * len(taken[0]), 0.0
+        return taken
+
+    def add(self, counts: Sequence[int], sum_seconds: float) -> None:
+        """Count what another histogram of the same bounds has counted (`take`)."""
+        self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]
+        self.sum_seconds += sum_seconds
+
     def by_bound(self) -> dict[str, int]:
         """Return how many lie in each class, by its upper bound as text, "+Inf" for what is above the last."""
         names = [f"{bound:g}" for bound in self.bounds] + ["+Inf"]

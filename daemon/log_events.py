@@ -37,6 +37,7 @@ class LogEvent(Enum):
     THROTTLE_BEGAN = (logging.INFO, "something else than work takes the time, and what")
     THROTTLE_ENDED = (logging.INFO, "it does no more")
     FETCH_FAILED = (logging.WARNING, "reading rows by key failed; tried again, or in smaller batches")
+    PROCESS_LOST = (logging.WARNING, "an upload process died; the keys it had in hand are driven again")
     KEY_PARKED = (logging.WARNING, "a key was given up until you requeue it, and why")
     REQUEST_FAILED = (
         logging.WARNING,

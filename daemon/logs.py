@@ -114,12 +114,17 @@ def chosen_style(log_format: str, env: Mapping[str, str]) -> Style:
 
 def to_stderr(style: Style) -> StderrLog:
     """Send the log of this program to stderr from INFO up, of its libraries from WARNING up."""
-    root = logging.getLogger()
     handler = StderrLog(style)
+    send_to(handler)
+    return handler
+
+
+def send_to(handler: logging.Handler) -> None:
+    """Send the log to `handler` alone: of this program from INFO up, of its libraries from WARNING up."""
+    root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     for name in ("daemon", "journal"):
         logging.getLogger(name).setLevel(logging.INFO)
     # asyncpg logs tracebacks while a server is down; what matters of them is in our own messages.
     logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
-    return handler

@@ -5,60 +5,38 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from daemon.activity import Activity
 from daemon.budget import ByteBudget
 from daemon.causes import Cause
 from daemon.config import Config, identity
-from daemon.contact import first_contact
 from daemon.controls import Controls
 from daemon.drain import Drain
-from daemon.errors import ExitCode, SourceUnfitError
-from daemon.executors import ValueSource, copy_sources, local_executor, uploader_of
+from daemon.ends import SourceEnd, Survey, TargetEnd
+from daemon.errors import ExitCode
+from daemon.executing import Executor
+from daemon.executors import copy_sources, local_executor, uploader_of
 from daemon.gating import GatedSource
 from daemon.log_events import LogEvent, log_event
 from daemon.pacing import Pacer
 from daemon.pipeline import Limits, Pipeline
 from daemon.planner import Planner, PlanSettings
-from daemon.probing import ProbeFinding
+from daemon.process_link import Totals
+from daemon.process_messages import Start
 from daemon.quota import Quota
 from daemon.recorder import Recorder
-from daemon.rows import ServerFacts, TableFacts
+from daemon.rows import ServerFacts
 from daemon.runtime import Runtime
-from daemon.scanning import PlanSource, ScanLimits
-from daemon.uploader import Conditional, Destination, Target, Uploader
+from daemon.scanning import ScanLimits
+from daemon.upload_processes import ProcessExecutor, Spawn, spawned
+from daemon.upload_shares import processes_in_force
+from daemon.uploader import Conditional, Destination, Uploader
 from journal.entries import SourceCounts
 from journal.events import Kind
 from journal.log import Journal
 
 T = TypeVar("T")
-
-
-class SourceEnd(PlanSource, ValueSource, Protocol):
-    """PostgreSQL, as a whole session needs it."""
-
-
-class TargetEnd(Target, Protocol):
-    """The bucket, as a whole session needs it."""
-
-    async def probe(self, bucket: str, prefix: str) -> ProbeFinding:
-        """Find out what conditional PUTs are worth there; raises Failure."""
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Both ends, looked at before anything is written.
-
-    Attributes:
-        server: which PostgreSQL server answers.
-        tables: what each source's table is, by source name.
-        probes: what conditional PUTs are worth in each bucket; empty where no bucket was asked.
-    """
-
-    server: ServerFacts
-    tables: dict[str, TableFacts]
-    probes: dict[str, ProbeFinding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,61 +45,6 @@ class Ended:
 
     exit_code: ExitCode
     reason: str
-
-
-async def survey(
-    config: Config,
-    source: PlanSource,
-    target: TargetEnd | None,
-    runtime: Runtime,
-    *,
-    allow_seqscan: bool,
-) -> Survey:
-    """Look at the server, at every source's table, and probe each bucket, if there is a target.
-
-    Nothing is changed but the probe object, which is deleted again where that is allowed.
-
-    Raises:
-        SourceUnfitError: with the problems of all sources together.
-        MigrationHalted, UnreachableError, RefusedError: an end does not answer, or refuses.
-    """
-    server = await source.server()
-    tables: dict[str, TableFacts] = {}
-    problems: list[SourceUnfitError] = []
-    for spec in config.sources:
-        try:
-            facts = await source.describe(spec)
-            if not allow_seqscan:
-                await source.check_fetch_plan(spec, facts)
-        except SourceUnfitError as unfit:
-            problems.append(unfit)
-        else:
-            tables[spec.name] = facts
-    if problems:
-        hints = list(dict.fromkeys(problem.hint for problem in problems if problem.hint))
-        raise SourceUnfitError("\n".join(problem.problem for problem in problems), "\n        ".join(hints))
-    return Survey(server, tables, {} if target is None else await probe_buckets(config, target, runtime))
-
-
-async def probe_buckets(config: Config, target: TargetEnd, runtime: Runtime) -> dict[str, ProbeFinding]:
-    """Find out what conditional PUTs are worth in each bucket; leaves nothing behind where it may delete.
-
-    Raises:
-        MigrationHalted: the endpoint does not answer, or refuses.
-    """
-    findings: dict[str, ProbeFinding] = {}
-    for spec in config.sources:
-        if spec.bucket not in findings:
-            findings[spec.bucket] = await first_contact(
-                f"bucket {spec.bucket}",
-                functools.partial(target.probe, spec.bucket, spec.prefix),
-                max_attempts=config.upload.max_attempts,
-                give_up_after=config.upload.give_up_after,
-                random=runtime.random,
-                patient=runtime.patient,
-                refresh=target.refresh_credentials,
-            )
-    return findings
 
 
 def identities(config: Config, server: ServerFacts, cutoff_us: int | None) -> dict[str, dict[str, object]]:
@@ -154,6 +77,7 @@ class Migration:
         activity: Activity,
         *,
         allow_seqscan: bool,
+        spawn: Spawn = spawned,
     ) -> None:
         self._config = config
         self._recorder = recorder
@@ -161,6 +85,7 @@ class Migration:
         self._tables = dict(surveyed.tables)
         self._server = surveyed.server
         self._probes = surveyed.probes
+        self._spawn = spawn
         self._runtime = runtime
         self._drain = drain
         self.controls = controls
@@ -276,7 +201,6 @@ class Migration:
         """Drive every claimable key; what a cut-short drain leaves claimed is given back."""
         journal = self._recorder.journal
         upload = self._config.upload
-        connections = self._config.fetch_connections
         sources = copy_sources(
             self._config,
             self._source,
@@ -285,25 +209,13 @@ class Migration:
             destinations=destinations,
             instruments=self._runtime.instruments,
         )
-        executor = local_executor(
-            self._config,
-            self._uploader(target),
-            connections,
-            ByteBudget(upload.max_in_flight),
-            self.pacer,
-            self.controls,
-            self.activity,
-            self._drain,
-            self._runtime.random,
-            record=self._recorder.record,
-        )
         counts = await self._recorder.call(lambda journal, _now: journal.counts())
         pipeline = Pipeline(
             sources,
-            executor,
+            self._executor(target, destinations),
             self._recorder,
             Limits(
-                connections=connections,
+                connections=self._config.fetch_connections,
                 claim_keys_max=upload.key_batch_size,
                 max_in_flight=upload.max_in_flight,
                 max_failures=upload.max_failures,
@@ -321,6 +233,38 @@ class Migration:
         await self._recorder.call(
             lambda journal, now_us: journal.release(journal.in_flight_ordinals(), now_us=now_us)
         )
+
+    def _executor(self, target: TargetEnd, destinations: dict[str, Destination]) -> Executor:
+        config, runtime, record = self._config, self._runtime, self._recorder.record
+        connections = config.fetch_connections
+        processes = processes_in_force(config.upload.processes, cores=runtime.cores, connections=connections)
+        budget = ByteBudget(config.upload.max_in_flight)
+        if processes == 1:
+            return local_executor(
+                config,
+                self._uploader(target),
+                connections,
+                budget,
+                self.pacer,
+                self.controls,
+                self.activity,
+                self._drain,
+                runtime.random,
+                record=record,
+            )
+        start = Start(
+            config,
+            self._recorder.journal.migration_id,
+            connections,
+            {name: source.id for name, source in self._recorder.journal.sources.items()},
+            self._tables,
+            destinations,
+            self._server,
+        )
+        totals = Totals(
+            budget, self.pacer, self.activity, self._drain, runtime.instruments, target.credentials, record
+        )
+        return ProcessExecutor(processes, start, totals, self.controls, spawn=self._spawn)
 
     def _uploader(self, target: TargetEnd) -> Uploader:
         return uploader_of(

@@ -26,10 +26,11 @@ from daemon.control_socket import serve
 from daemon.controls import Controls
 from daemon.disk_reserve import refuse_below
 from daemon.drain import Drain
+from daemon.ends import Survey, TargetEnd, probe_buckets, survey
 from daemon.errors import BackfillError, ConfigError, SourceUnfitError
 from daemon.local_sockets import bound, socket_path
 from daemon.log_events import LogEvent, log_event
-from daemon.migration import Survey, TargetEnd, identities, probe_buckets, survey
+from daemon.migration import identities
 from daemon.operators import operator, user_name
 from daemon.reading import PostgresSource
 from daemon.recorder import Recorder

@@ -91,7 +91,7 @@ class Pipeline:
                 committing.start_soon(self._recorder.run)
                 async with trio.open_nursery() as copying:
                     copying.start_soon(self._claim_all, batches_in)
-                    await self._executor.run(batches_out.clone(), self._settle)
+                    await self._executor.run(batches_out.clone(), self)
                 committing.cancel_scope.cancel()
         finally:
             # What is already known must outlive a cancel or a halt: an unrecorded outcome is driven again.
@@ -186,11 +186,11 @@ class Pipeline:
             )
         )
 
-    async def _settle(self, source: CopySource, key: ClaimedKey, settled: Settled | Parked) -> None:
+    async def settle(self, source: CopySource, key: ClaimedKey, settled: Settled | Parked) -> None:
+        """Take the outcome of a key from the executor (`executing.Outcomes`)."""
         await self._recorder.record(settled)
         if isinstance(settled, Settled):
             return
-        self.parked += 1
         name = object_key(source.layout, key.row_key)
         log_event(
             LogEvent.KEY_PARKED,
@@ -201,7 +201,17 @@ class Pipeline:
             object_key=name,
             failure=settled.failure,
         )
-        if self._limits.max_failures.exceeded(self.parked, self._limits.planned_rows):
+        self._count_parked(1)
+
+    async def take_back(self, process: str, keys: Sequence[ClaimedKey]) -> int:
+        """Let keys be claimed again whose process died (`executing.Outcomes`)."""
+        recovery = await self._recorder.take_back(process, [key.ordinal for key in keys])
+        self._count_parked(recovery.parked)
+        return recovery.parked
+
+    def _count_parked(self, number: int) -> None:
+        self.parked += number
+        if number and self._limits.max_failures.exceeded(self.parked, self._limits.planned_rows):
             raise MigrationHalted(
                 f"{self.parked} keys parked in this session, more than max_failures = {self._limits.max_failures}",
                 "`backfillctl status` names the causes; mend them, then `backfillctl requeue --all`, or raise upload.max_failures",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 import trio
 
 from daemon.runtime import Runtime
-from journal.entries import AttemptFailed, JsonValue, Parked, Settled
+from journal.entries import AttemptFailed, JsonValue, Parked, Recovery, Settled
 from journal.errors import IllegalTransition, JournalError
 from journal.events import Kind
 from journal.log import Journal
@@ -29,7 +29,7 @@ class Recorder:
     conditional PUT makes that harmless. The buffer is bounded: `record` waits when it is full.
 
     Attributes:
-        committed: set by the next group commit, and replaced then; take it before looking at the journal.
+        committed: set by the next group commit, or when keys were taken back, and replaced then; take it before looking at the journal.
         instruments: what this process measures of itself.
         broken: the journal failed to write, and has taken no group since; what is buffered can't be saved.
     """
@@ -67,6 +67,17 @@ class Recorder:
         if len(self._buffer) >= GROUP_MAX:
             self._full.set()
 
+    async def take_back(self, process: str, ordinals: Sequence[int]) -> Recovery:
+        """Record that `process` died with these keys in hand, whose outcomes, if any, were handed over before."""
+        async with self._turn:
+            while self._buffer:
+                await self._commit_group()
+            recovery = await self._write(
+                lambda: self.journal.recover_from(process, ordinals, now_us=self._runtime.now_us())
+            )
+            self._tell_committed()
+        return recovery
+
     async def flush(self) -> None:
         """Commit what is buffered now."""
         async with self._turn:
@@ -96,6 +107,9 @@ class Recorder:
             self._arrived = trio.Event()
         if len(self._buffer) < GROUP_MAX:
             self._full = trio.Event()
+        self._tell_committed()
+
+    def _tell_committed(self) -> None:
         self.committed.set()
         self.committed = trio.Event()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -27,6 +28,11 @@ class RunSync(Protocol):
 def wall_clock_us() -> int:
     """Return the wall clock in microseconds since 1970-01-01 UTC."""
     return time.time_ns() // 1000
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def in_loop(function: Callable[[], T]) -> T:
@@ -88,6 +94,7 @@ class Runtime:
         instruments: what the process measures of itself.
         patient: a service manager waits for us, not an operator: at the start, too, the silence of an end is
             borne for `upload.give_up_after`.
+        cores: that this process may run on.
     """
 
     now_us: Callable[[], int] = wall_clock_us
@@ -96,3 +103,4 @@ class Runtime:
     digest_runner: RunSync = trio.to_thread.run_sync
     instruments: Instruments = field(default_factory=Instruments)
     patient: bool = False
+    cores: int = field(default_factory=usable_cores)

@@ -19,12 +19,13 @@ from daemon.drain import Drain, Governed
 from daemon.dry_run import dry_run
 from daemon.ending import Ending
 from daemon.endpoints import open_bucket
+from daemon.ends import survey
 from daemon.errors import ExitCode
 from daemon.estimating import Estimate, total
 from daemon.heartbeat import Heartbeat, beating
 from daemon.hooks import with_hooks
 from daemon.log_events import LogEvent, log_event
-from daemon.migration import Ended, Migration, interrupted, scan_limits, survey
+from daemon.migration import Ended, Migration, interrupted, scan_limits
 from daemon.monitoring import Monitor, monitored
 from daemon.notify import Notifier
 from daemon.opening import open_existing, open_migration

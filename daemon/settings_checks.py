@@ -56,6 +56,23 @@ def relation_problems(
     return problems
 
 
+def process_problems(
+    upload: UploadConfig | None, postgres: PostgresConfig | None, throttle: ThrottleConfig | None
+) -> list[str]:
+    """Return what keeps `upload.processes` from having a connection each to fetch over."""
+    if upload is None or postgres is None or throttle is None or upload.processes == "auto":
+        return []
+    fetching = throttle.fetch_connections(postgres.connections)
+    if upload.processes <= fetching:
+        return []
+    expected = postgres.connections + upload.processes - fetching
+    problem = (
+        f"upload.processes: found {upload.processes}, but only {fetching} of postgres.connections = "
+        f"{postgres.connections} fetch; expected postgres.connections = {expected} or more, one for each process"
+    )
+    return [problem]
+
+
 def throttle_problems(throttle: ThrottleConfig | None, postgres: PostgresConfig | None) -> list[str]:
     """Return the problems between the keys of `[throttle]`, and of its readings with `postgres.connections`."""
     if throttle is None:

@@ -28,6 +28,20 @@ def whole(lowest: int, highest: int) -> Callable[[object], int]:
     return check
 
 
+def whole_or(word: str, lowest: int, highest: int) -> Callable[[object], int | str]:
+    """Return a check for whole numbers from `lowest` to `highest`, or `word`."""
+
+    def check(value: object) -> int | str:
+        if value == word:
+            return word
+        try:
+            return whole(lowest, highest)(value)
+        except ValueError as error:
+            raise ValueError(f'{error}, or "{word}"') from None
+
+    return check
+
+
 def seconds(lowest: float, highest: float) -> Callable[[object], float]:
     """Return a check for durations from `lowest` to `highest` seconds."""
 

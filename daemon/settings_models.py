@@ -180,6 +180,7 @@ class UploadConfig(_Model):
 
     Attributes:
         concurrency: uploads at once over all sources.
+        processes: that upload; "auto": one less than there are cores, with a connection each.
         max_in_flight: bytes of values held in memory.
         max_attempts: answered attempts per key before it is parked.
         give_up_after, drain_deadline: seconds.
@@ -188,6 +189,7 @@ class UploadConfig(_Model):
     """
 
     concurrency: Annotated[int, BeforeValidator(fields.whole(1, 1024))] = 64
+    processes: Annotated[int | Literal["auto"], BeforeValidator(fields.whole_or("auto", 1, 64))] = 1
     max_in_flight: Annotated[int, BeforeValidator(fields.size(2**20, 2**36))] = 256 * 2**20
     max_attempts: Annotated[int, BeforeValidator(fields.whole(1, 100))] = 8
     max_failures: Annotated[MaxFailures, BeforeValidator(_max_failures)] = MaxFailures(count=100)

@@ -67,6 +67,7 @@ async def open_source(
     throttle: ThrottleConfig = UNTHROTTLED,
     patient: bool = False,
     credentials: CredentialSource | None = None,
+    only_fetching: tuple[int, ServerFacts] | None = None,
 ) -> AsyncIterator[PostgresSource]:
     """Connect once, to see that it works, and yield the source; at most `postgres.connections` at a time.
 
@@ -78,6 +79,7 @@ async def open_source(
         throttle: which readings will be asked for; if any are, one of the connections is theirs.
         patient: the first connection waits as long as planning reads do; else for nothing.
         credentials: what IAM tokens are made from; None: botocore's chain.
+        only_fetching: nothing is planned or measured; so many connections fetch, all from this server.
 
     Raises:
         ConfigError: the DSN or a variable is malformed or can't be honoured.
@@ -88,16 +90,21 @@ async def open_source(
     target = connection_target(postgres.dsn, os.environ, Path.home(), iam=postgres.auth == "rds-iam")
     login = iam_login(target.login, postgres.region, credentials)
     async with _event_loop() as loop:
-        first_server = FirstServer()
+        first_server = FirstServer(None if only_fetching is None else only_fetching[1])
 
         def session(extra: Mapping[str, str], timeout: float = postgres.statement_timeout) -> Session:
             given = {**session_settings(postgres.lock_timeout, timeout), **extra}
             allowed = timeout + COMMAND_GRACE_SECONDS
             return Session(loop, target, given, migration, allowed, first_server, login)
 
-        planning = session({})
-        measuring = session({}, throttle.reading_timeout)
-        fetching = [session(FETCH_SETTINGS) for _ in range(throttle.fetch_connections(postgres.connections))]
+        if only_fetching is None:
+            planning, measuring = session({}), session({}, throttle.reading_timeout)
+            fetching = [
+                session(FETCH_SETTINGS) for _ in range(throttle.fetch_connections(postgres.connections))
+            ]
+        else:
+            fetching = [session(FETCH_SETTINGS) for _ in range(only_fetching[0])]
+            planning = measuring = fetching[0]
         try:
             silence_seconds = give_up_after if patient else 0.0
             utf8 = await _first_contact(planning, fetching[0], silence_seconds, random)

@@ -57,26 +57,45 @@ class CopyLog(EventLog):
         times already is parked instead: the process died with it again, though it was alone.
         """
         self._check_usable()
+        recovery = self._take_back(list(self._projector.in_flight), {}, now_us)
+        self._unrecovered = False
+        return recovery
+
+    def recover_from(self, process: str, ordinals: Sequence[int], *, now_us: int) -> Recovery:
+        """Take back what one process of this session held when it died; as `recover`, but in mid-session.
+
+        Args:
+            process: which one, and how it died; for the record.
+            ordinals: what it held.
+            now_us: microseconds since 1970-01-01 UTC.
+
+        Raises:
+            IllegalTransition: one of them is not in flight; nothing changed.
+        """
+        self._check_usable()
+        self._check_in_flight(list(ordinals), [])
+        return self._take_back(ordinals, {"process": process}, now_us)
+
+    def _take_back(self, ordinals: Sequence[int], by: dict[str, Any], now_us: int) -> Recovery:
         held: dict[int, list[int]] = {}
-        for ordinal, claim in self._projector.in_flight.items():
-            held.setdefault(claim.source, []).append(ordinal)
-        poison = set(
+        for ordinal in ordinals:
+            held.setdefault(self._projector.in_flight[ordinal].source, []).append(ordinal)
+        poison = set(ordinals).intersection(
             self._column(
                 "SELECT ordinal FROM straggler WHERE state = 'claimed' AND recoveries >= ?", RECOVERIES_MAX
             )
         )
         recovered = 0
         with self._transaction():
-            for source, ordinals in held.items():
-                again = sorted(set(ordinals) - poison)
+            for source, keys in held.items():
+                again = sorted(set(keys) - poison)
                 if again:
-                    data = {"ordinals": again, "session": self._claiming_session}
+                    data = {"ordinals": again, "session": self._claiming_session, **by}
                     self._append(Kind.KEYS_RECOVERED, data, source=source, now_us=now_us)
                     recovered += len(again)
-                for ordinal in sorted(poison.intersection(ordinals)):
+                for ordinal in sorted(poison.intersection(keys)):
                     message = f"the process died with this key in flight {RECOVERIES_MAX + 1} times"
                     self._park(source, Parked(ordinal, PROCESS_DIED, message), now_us=now_us)
-        self._unrecovered = False
         return Recovery(recovered, len(poison), self._claiming_session if held else None)
 
     def claim(

@@ -112,7 +112,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was in flight when the last session ended without saying so.
+    """What was in flight when the last session, or a process of this one, ended without saying so.
 
     Attributes:
         recovered: keys to drive again, before anything else.

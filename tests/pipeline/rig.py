@@ -23,7 +23,8 @@ from daemon.config import (
 )
 from daemon.control_protocol import Action, Reply, Request
 from daemon.drain import Drain
-from daemon.migration import Ended, Migration, survey
+from daemon.ends import survey
+from daemon.migration import Ended, Migration
 from daemon.opening import begin_session, check_identity, controls_of
 from daemon.recorder import Recorder
 from daemon.runtime import Runtime, in_loop

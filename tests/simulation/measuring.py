@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from daemon.migration import Migration, TargetEnd
+from daemon.ends import TargetEnd
+from daemon.migration import Migration
 from daemon.rows import FetchedRow
 from daemon.uploader import Destination, Uploader
 from journal.entries import Parked, Settled

@@ -18,8 +18,9 @@ from daemon.causes import HOLDS
 from daemon.config import LimitsConfig
 from daemon.controls import Controls, Hold
 from daemon.drain import Drain
+from daemon.ends import survey
 from daemon.errors import BackfillError, ExitCode
-from daemon.migration import Ended, Migration, survey
+from daemon.migration import Ended, Migration
 from daemon.opening import controls_of
 from daemon.recorder import Recorder
 from daemon.runtime import Runtime, in_loop
