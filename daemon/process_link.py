@@ -64,7 +64,7 @@ class Link:
     """A living process; every key it was given is in `held` until its outcome is here.
 
     Attributes:
-        held: keys given to it that have no outcome yet, by ordinal.
+        held: keys given to it, or about to be, that have no outcome yet, by ordinal.
         reserved: bytes of the session's budget that it has.
         finished: it said that it ended as it should.
     """
@@ -86,7 +86,7 @@ class Link:
             totals: what it shares with others.
             wire: to it.
             outcomes: takes what became of its keys.
-            told_busy: called when it begins or ceases to hold keys.
+            told_busy: called when there are keys for it, and when it has none any more.
             told_settled: called at every outcome.
         """
         self.held: dict[int, tuple[CopySource, ClaimedKey]] = {}
@@ -121,6 +121,7 @@ class Link:
         Raises:
             MigrationHalted: it says that nothing more can succeed.
         """
+        self._hold(first)
         credentials = await self._totals.credentials.current()
         self._wire.post(start)
         self._wire.post(Renewed(credentials))
@@ -194,12 +195,13 @@ class Link:
             self._told_busy(False)
         await self._outcomes.settle(source, key, entry)
 
-    def _give(self, batch: Batch) -> None:
-        if not self.held:
-            self._told_busy(True)
+    def _hold(self, batch: Batch) -> None:
         self.held.update((key.ordinal, (batch.source, key)) for key in batch.keys)
-        ordinals = {key.ordinal for key in batch.keys}
-        self._wire.post(Work(batch.source.id, batch.keys, ordinals.intersection(batch.replacing)))
+        self._told_busy(True)
+
+    def _give(self, batch: Batch) -> None:
+        replacing = frozenset(key.ordinal for key in batch.keys).intersection(batch.replacing)
+        self._wire.post(Work(batch.source.id, batch.keys, replacing))
 
     async def _feed(
         self, batches: trio.MemoryReceiveChannel[Batch], wait_for_share: Callable[[], Awaitable[None]]
@@ -207,12 +209,13 @@ class Link:
         while True:
             await self._ready.wait()
             self._ready = trio.Event()
-            await wait_for_share()
             try:
                 batch = await batches.receive()
             except trio.EndOfChannel:
                 self._wire.post(NoMoreWork())
                 return
+            self._hold(batch)
+            await wait_for_share()
             self._give(batch)
 
     async def _send(self) -> None:

@@ -78,7 +78,7 @@ class ProcessExecutor:
         self._connections = even_shares(start.connections, processes)
         self._links: list[Link | None] = [None] * processes
         self._busy = [False] * processes
-        self._shares = upload_shares(controls.tunables.concurrency, self._busy)
+        self._shares = upload_shares(controls.tunables.concurrency, self._busy, self._busy)
         self._divided = trio.Event()
         self._deaths = 0
 
@@ -95,11 +95,12 @@ class ProcessExecutor:
         """Have one process alive for as long as there are batches, and another after its death."""
         async with batches:
             while True:
-                await self._wait_for_share(number)
                 try:
                     batch = await batches.receive()
                 except trio.EndOfChannel:
                     return
+                self._note_busy(number, True)
+                await self._wait_for_share(number)
                 await self._live(number, batch, batches, outcomes)
 
     async def _live(
@@ -183,7 +184,7 @@ class ProcessExecutor:
             await changed.wait()
 
     def _divide(self) -> None:
-        self._shares = upload_shares(self._controls.tunables.concurrency, self._busy)
+        self._shares = upload_shares(self._controls.tunables.concurrency, self._busy, self._shares)
         divided, self._divided = self._divided, trio.Event()
         divided.set()
         for number, link in enumerate(self._links):

@@ -24,13 +24,21 @@ def even_shares(total: int, number: int) -> list[int]:
     return [total // number + (position < total % number) for position in range(number)]
 
 
-def upload_shares(total: int, busy: Sequence[bool]) -> list[int]:
-    """Divide `total` uploads at once among processes, of which those that are `busy` hold keys.
+def upload_shares(total: int, busy: Sequence[bool], before: Sequence[int]) -> list[int]:
+    """Divide `total` uploads at once among processes.
 
-    Where there are fewer uploads than processes, those that hold keys come first: what is claimed always ends.
+    Where there are fewer uploads than processes, whoever is at work keeps one until it has nothing left, even if that
+    is one too many just after `total` was lowered: what it holds in memory must not keep the others waiting for ever.
+
+    Args:
+        total: uploads at once.
+        busy: which processes hold keys, or have some waiting.
+        before: the shares so far.
     """
-    shares = even_shares(total, len(busy))
-    if total >= len(busy):
-        return shares
-    first = sorted(range(len(busy)), key=lambda position: not busy[position])
-    return [shares[first.index(position)] for position in range(len(busy))]
+    number = len(busy)
+    if total >= number:
+        return even_shares(total, number)
+    keeping = {position for position in range(number) if busy[position] and before[position]}
+    waiting = sorted(set(range(number)) - keeping, key=lambda position: (not busy[position], position))
+    served = keeping.union(waiting[: max(0, total - len(keeping))])
+    return [int(position in served) for position in range(number)]
