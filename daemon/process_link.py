@@ -99,18 +99,19 @@ class Link:
         self._told_busy = told_busy
         self._told_settled = told_settled
         self._ready = trio.Event()
+        self._started = False
         self._allowance: Allowance | None = None
 
     def allow(self, allowance: Allowance) -> None:
-        """Let it do so much from now on."""
-        if allowance != self._allowance:
+        """Let it do so much from now on, if it has been told anything yet."""
+        if self._started and allowance != self._allowance:
             self._allowance = allowance
             self._wire.post(allowance)
 
     async def live(
         self,
         start: Start,
-        allowance: Allowance,
+        allowance: Callable[[], Allowance],
         first: Batch,
         batches: trio.MemoryReceiveChannel[Batch],
         *,
@@ -125,7 +126,8 @@ class Link:
         credentials = await self._totals.credentials.current()
         self._wire.post(start)
         self._wire.post(Renewed(credentials))
-        self.allow(allowance)
+        self._started = True
+        self.allow(allowance())
         self._give(first)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send)

@@ -124,7 +124,7 @@ class ProcessExecutor:
             try:
                 await link.live(
                     replace(self._start, connections=self._connections[number]),
-                    self._allowance(number),
+                    partial(self._allowance, number),
                     batch,
                     batches,
                     wait_for_share=partial(self._wait_for_share, number),
