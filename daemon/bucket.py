@@ -19,6 +19,7 @@ from daemon.addressing import Address, locate
 from daemon.answers import PAGE_BODY_BYTES_MAX, GarbledAnswerError, read_page, unquoted
 from daemon.classifying import Answer, Subject, classify, garbled, unanswered
 from daemon.exchanging import Exchange
+from daemon.http_request import PreparedRequest
 from daemon.instruments import Instruments
 from daemon.object_answers import LargerError, changed, facts_of, metadata_bytes
 from daemon.objects import Condition, ListedObject, ObjectDigests, ObjectFacts, PreconditionFailed, PutReceipt
@@ -362,13 +363,7 @@ class Bucket:
             now_us=signed_us,
         )
         target = f"{path}?{query}" if query else path
-        request = httpx.Request(
-            method,
-            address.url,
-            headers=headers,
-            stream=httpx.ByteStream(body),
-            extensions={"target": target.encode("ascii")},
-        )
+        request = PreparedRequest(method, address.url, headers, body, target=target.encode("ascii"))
         try:
             with self._instruments.request(subject.operation):
                 response = await self._transport.handle_async_request(request)

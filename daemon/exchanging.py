@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 
 from daemon.answers import ERROR_BODY_BYTES_MAX
 from daemon.classifying import Answer, Subject, garbled, unanswered
+from daemon.signing import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from daemon.signing import Credentials
 
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Exchange:
+class Exchange(NamedTuple):
     """A request that was sent and the head of its answer; the body is still to be read, or the answer closed.
 
     Attributes:
@@ -33,6 +30,9 @@ class Exchange:
     response: httpx.Response
     signed_us: int
     credentials: Credentials
+
+    def __repr__(self) -> str:
+        return f"Exchange({self.subject}, {self.status})"
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -56,6 +56,10 @@ class Exchange:
         Raises:
             Failure: the connection broke, or a success went on for more than `success_bytes_max`.
         """
+        whole = self.response.extensions.get("whole")
+        if whole is not None and len(whole[1]) <= min(success_bytes_max, ERROR_BODY_BYTES_MAX):
+            # Most answers by far: nothing is left to read or to give back.
+            return Answer(self.response.status_code, _mapping(whole[0]), whole[1])
         success = 200 <= self.status < 300
         bytes_max = success_bytes_max if success else ERROR_BODY_BYTES_MAX
         body = bytearray()
@@ -89,3 +93,12 @@ class Exchange:
             if isinstance(iterator, AsyncGenerator):  # left unfinished, it would be finalized whenever
                 await iterator.aclose()
             await self.response.aclose()
+
+
+def _mapping(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by name in lower case; the values of a repeated one are joined (RFC 9110, section 5.3)."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found

@@ -7,6 +7,7 @@ Format: AWS, "Signature Calculations for the Authorization Header: Transferring 
 
 from __future__ import annotations
 
+import functools
 import hmac
 import re
 import time
@@ -132,29 +133,34 @@ class Signer:
         _refuse_smuggling(host, raw_path, query, headers)
         self._turn_clock(now_us // 1_000_000)
         payload = payload_sha256.encode("ascii")
-        added = [(b"x-amz-content-sha256", payload), (b"x-amz-date", self._amz_date)]
+        complete = [
+            (b"Host", host.encode("ascii")),
+            *headers,
+            (b"x-amz-content-sha256", payload),
+            (b"x-amz-date", self._amz_date),
+        ]
         if credentials.token is not None:
-            added.append((b"x-amz-security-token", credentials.token.encode("ascii")))
-        host_header = (b"Host", host.encode("ascii"))
-
-        signed = [(b"host", host_header[1]), *added]
-        for name, value in headers:
-            lower = name.lower()
-            if lower in _ADDED_HERE:
-                raise ValueError(f"sign {method}: header {lower.decode('ascii')} is added by the signer")
-            if lower not in _UNSIGNED:
-                signed.append((lower, b" ".join(value.split())))
-        canonical_headers, signed_names = _canonical(signed)
-
-        target = f"{method}\n{raw_path}\n{query}".encode("ascii")
+            complete.append((b"x-amz-security-token", credentials.token.encode("ascii")))
+        shape = _shape(tuple([name for name, _ in complete]), len(headers))
+        values = [_trimmed(complete[position][1]) for position in shape.positions]
         signature = self._signature(
-            b"%b\n%b\n\n%b\n%b" % (target, canonical_headers, signed_names, payload), credentials
+            b"%b\n%b\n%b\n%b\n%b"
+            % (
+                method.encode("ascii"),
+                raw_path.encode("ascii"),
+                query.encode("ascii"),
+                shape.template
+                % tuple([b" ".join(value.split()) if b" " in value else value for value in values]),
+                payload,
+            ),
+            credentials,
         )
         authorization = (
             f"{_ALGORITHM} Credential={credentials.access_key}/{self._scope}, "
-            f"SignedHeaders={signed_names.decode('ascii')}, Signature={signature}"
+            f"SignedHeaders={shape.signed_names}, Signature={signature}"
         )
-        return [host_header, *headers, *added, (b"Authorization", authorization.encode("ascii"))]
+        complete.append((b"Authorization", authorization.encode("ascii")))
+        return complete
 
     def presign(
         self,
@@ -231,13 +237,46 @@ def _refuse_smuggling(host: str, raw_path: str, query: str, headers: Sequence[He
         raise ValueError(f"sign: header {name[:64]!r} holds a line break or NUL")
 
 
-def _canonical(signed: list[Header]) -> tuple[bytes, bytes]:
-    """Return the canonical header lines and the list of signed names; repeated headers are joined."""
-    names = [name for name, _ in signed]
-    if len(set(names)) < len(names):
-        joined: dict[bytes, bytes] = {}
-        for name, value in signed:
-            joined[name] = joined[name] + b"," + value if name in joined else value
-        signed = list(joined.items())
-    signed.sort()
-    return b"\n".join([b"%b:%b" % header for header in signed]), b";".join([name for name, _ in signed])
+def _trimmed(value: bytes) -> bytes:
+    return b" ".join(value.split()) if b" " in value or b"\t" in value else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What of a canonical request depends on the headers' names alone; the objects of a source share it.
+
+    Attributes:
+        positions: of the headers whose values the template takes, in its order.
+        template: canonical header lines, an empty line, and the signed names, with a place for each value.
+        signed_names: lower case, sorted, separated by ";".
+    """
+
+    positions: tuple[int, ...]
+    template: bytes
+    signed_names: str
+
+
+@functools.lru_cache(maxsize=256)
+def _shape(names: tuple[bytes, ...], given: int) -> _Shape:
+    """Return the shape of a request with headers of these names, in order; repeated headers are joined.
+
+    `given` headers, from the second on, are the caller's.
+
+    Raises:
+        ValueError: one of those is added here, or a name can't be part of a template.
+    """
+    positions: dict[bytes, list[int]] = {}
+    for position, name in enumerate(names):
+        lower = name.lower()
+        if 1 <= position <= given and lower in _ADDED_HERE:
+            raise ValueError(f"sign: header {lower.decode('ascii')} is added by the signer")
+        if lower not in _UNSIGNED:
+            positions.setdefault(lower, []).append(position)
+    lines = []
+    for name in sorted(positions):
+        places = b",".join([b"%b"] * len(positions[name]))
+        lines.append(name.replace(b"%", b"%%") + b":" + places)
+    signed_names = b";".join(sorted(positions))
+    template = b"\n".join(lines) + b"\n\n" + signed_names.replace(b"%", b"%%")
+    order = tuple(position for name in sorted(positions) for position in positions[name])
+    return _Shape(order, template, signed_names.decode("ascii"))

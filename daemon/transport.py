@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 import trio
@@ -59,8 +59,9 @@ class S3Transport(httpx.AsyncBaseTransport):
 
     Request extensions: `target` (bytes), `timeout` (as httpx has it: connect, read, write, pool in seconds).
 
-    An answer whose body has arrived with its head gives its connection back at once; of any other the caller
-    reads the body to its end, or closes it with `await response.aclose()`, cancelled or not.
+    An answer whose body has arrived with its head gives its connection back at once, and has the extension `whole`:
+    its headers as they arrived, and its body. Of any other the caller reads the body to its end, or closes it with
+    `await response.aclose()`, cancelled or not.
     """
 
     def __init__(
@@ -117,17 +118,15 @@ class S3Transport(httpx.AsyncBaseTransport):
             raise
         parser = connection.parser
         body: httpx.ByteStream | _AnswerBody
+        extensions: dict[str, Any] = {"http_version": b"HTTP/1.1", "reason_phrase": parser.reason}
         if parser.complete:
-            body = httpx.ByteStream(parser.take_body())
+            whole = parser.take_body()
+            body = httpx.ByteStream(whole)
+            extensions["whole"] = (parser.headers, whole)
             await self._give_back(origin, connection, whole=True)
         else:
             body = _AnswerBody(connection, timeouts.read, partial(self._give_back, origin, connection))
-        return httpx.Response(
-            parser.status,
-            headers=parser.headers,
-            stream=body,
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": parser.reason},
-        )
+        return httpx.Response(parser.status, headers=parser.headers, stream=body, extensions=extensions)
 
     def statistics(self) -> Statistics:
         """Return the pool's figures as they are now."""

@@ -177,7 +177,7 @@ async def test_expired_credentials_are_told_apart(scripted, fake):
 
 
 async def test_a_refresh_tells_which_credentials_were_refused(scripted, fake):
-    source = scripted._credentials
+    source = scripted.credentials
     await scripted.refresh_credentials()
     fake.script(s3_faults.slow_down())
     await failure_of(put(scripted))
