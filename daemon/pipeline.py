@@ -111,8 +111,10 @@ class Pipeline:
                 if self._drain:
                     return
                 committed = self._recorder.committed
-                if 2 * self._recorder.journal.in_flight > self._claim_window:
+                in_flight, window = self._recorder.journal.in_flight, self._claim_window
+                if 2 * in_flight > window:
                     # A claim is worth its commit once half the window is free.
+                    self._recorder.hasten(in_flight - window // 2)
                     await self._drain.or_event(committed)
                     continue
                 if self._quota.spent is not None:
