@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SEND_AT_ONCE_BYTES = 64 * 1024
 """Requests up to this size are sent in one call without a reader beside it: socket buffers hold them."""
+MOVED_SECONDS = 0.1
+"""By how much a deadline may come early: moving one costs more than the clock tells in that time."""
 PIECE_BYTES = 256 * 1024
 """Larger bodies are sent in pieces of this size; the write timeout is for one piece, not for the body."""
 RECEIVE_BYTES = 64 * 1024
@@ -108,14 +110,17 @@ class Connection:
         parser = self.parser
         sending = True
         broken: trio.BrokenResourceError | None = None
-        with trio.CancelScope(deadline=trio.current_time() + timeouts.write) as scope:
+        begun = trio.current_time()
+        with trio.CancelScope(deadline=begun + timeouts.write) as scope:
             try:
                 await self.stream.send_all(request.head + request.body)
             except trio.BrokenResourceError as error:
                 broken = error  # an answer may have come before the reset, so read on
             sending = False
             while not parser.head_complete:
-                scope.deadline = trio.current_time() + timeouts.read
+                now = trio.current_time()
+                if timeouts.read != timeouts.write or now - begun > MOVED_SECONDS:
+                    scope.deadline = now + timeouts.read
                 try:
                     await self._receive()
                 except httpx.ReadError:

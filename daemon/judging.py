@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ MD5_FIELD = "backfill-md5"
 """Metadata of every object that a migration writes, without x-amz-meta-."""
 
 
+@functools.lru_cache(maxsize=16)
 def migration_mark(migration_id: str) -> str:
     """Return what an object's metadata says of the migration that wrote it."""
     return quote(migration_id, safe="/ ")

@@ -30,6 +30,8 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 _UNRESERVED = "-_.~"
 _VISIBLE_ASCII = re.compile(r"[!-~]*")
 _LINE_BREAKING = re.compile(rb"[\r\n\0]")
+_UNTRIMMED = re.compile(rb"\t|  |^ | $|\0 | \0")
+"""What SigV4 wants away from values, in values joined by NUL: blanks at their ends, and more than one."""
 _ADDED_HERE = frozenset(
     {b"host", b"authorization", b"x-amz-date", b"x-amz-content-sha256", b"x-amz-security-token"}
 )
@@ -142,7 +144,9 @@ class Signer:
         if credentials.token is not None:
             complete.append((b"x-amz-security-token", credentials.token.encode("ascii")))
         shape = _shape(tuple([name for name, _ in complete]), len(headers))
-        values = [_trimmed(complete[position][1]) for position in shape.positions]
+        values = [complete[position][1] for position in shape.positions]
+        if _UNTRIMMED.search(b"\0".join(values)):
+            values = [b" ".join(value.split()) for value in values]
         signature = self._signature(
             b"%b\n%b\n%b\n%b\n%b"
             % (
@@ -232,13 +236,9 @@ def _refuse_smuggling(host: str, raw_path: str, query: str, headers: Sequence[He
         places = {"host": host, "path": raw_path, "query": query}
         guilty = next(place for place, text in places.items() if not _VISIBLE_ASCII.fullmatch(text))
         raise ValueError(f"sign: {guilty} holds a character outside visible ASCII; percent-encode it")
-    if _LINE_BREAKING.search(b" ".join([part for header in headers for part in header])):
+    if _LINE_BREAKING.search(b" ".join([b"%b %b" % header for header in headers])):
         name = next(name for name, value in headers if _LINE_BREAKING.search(name + value))
         raise ValueError(f"sign: header {name[:64]!r} holds a line break or NUL")
-
-
-def _trimmed(value: bytes) -> bytes:
-    return b" ".join(value.split()) if b" " in value or b"\t" in value else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from random import Random
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 from urllib.parse import quote
 
 import trio
@@ -173,7 +174,11 @@ class Uploader:
         value = row.value
         if value is None:
             raise AssertionError(f"upload of ordinal {ordinal} without its value")
-        md5 = await self._digest(value)
+        md5 = (
+            _md5(value)
+            if len(value) <= INLINE_DIGEST_MAX
+            else await self._digest_runner(partial(_md5, value))
+        )
         copied = _Copy(
             ordinal,
             destination,
@@ -226,12 +231,6 @@ class Uploader:
             else:
                 self._silence.broken()
                 return settled
-
-    async def _digest(self, value: bytes) -> bytes:
-        def md5() -> bytes:
-            return hashlib.md5(value, usedforsecurity=False).digest()
-
-        return md5() if len(value) <= INLINE_DIGEST_MAX else await self._digest_runner(md5)
 
     async def _attempt(self, copied: _Copy) -> Settled | Parked:
         """Make one attempt; raises Failure."""
@@ -325,8 +324,11 @@ class Uploader:
         return there.metadata.get(MD5_FIELD) == md5_hex
 
 
-@dataclass(frozen=True, slots=True)
-class _Copy:
+def _md5(value: bytes) -> bytes:
+    return hashlib.md5(value, usedforsecurity=False).digest()
+
+
+class _Copy(NamedTuple):
     ordinal: int
     destination: Destination
     key: str

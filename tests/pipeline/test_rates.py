@@ -74,7 +74,7 @@ async def test_a_rate_set_in_mid_run_holds_from_that_moment_on(rig, autojump_clo
         await trio.sleep(20)
         slow = sum(rows for _, rows, _ in source.fetches) - before
         rig.controls.set(Tunables(4))
-    after = [moment for moment, _, _ in source.fetches if moment > 30]
+    after = [moment for moment, _, _ in source.fetches if moment >= 30]
     # What was cut into fetches of 64 at the old rate goes at most once more; its debt is paid at the new one.
     assert slow <= 20 * 10 + 64
     assert max(after) < 31
