@@ -135,6 +135,11 @@ def log_event(
     tell(Told(event, source, keys, fields), text)
 
 
+def tell_again(record: logging.LogRecord) -> None:
+    """Tell what another process of this session has told."""
+    logging.getLogger(record.name).handle(record)
+
+
 def told_in(record: logging.LogRecord) -> Told:
     """Return what `record` tells; a library's record tells who spoke."""
     told = getattr(record, "told", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from daemon.executing import Outcomes
 from daemon.fetching import Batch, Budget, CopySource, Turnstile
 from daemon.halting import MigrationHalted
 from daemon.instruments import Instruments
+from daemon.log_events import tell_again
 from daemon.process_messages import (
     Admit,
     Allowance,
@@ -183,7 +183,7 @@ class Link:
                 for operation, (counts, seconds) in message.requests.items():
                     self._totals.instruments.requests[operation].add(counts, seconds)
             case Logged():
-                logging.getLogger(message.record.name).handle(message.record)
+                tell_again(message.record)
             case Finished():
                 self.finished = True
 

@@ -105,6 +105,12 @@ def reasons(counts: Mapping[str, int]) -> str:
     )
 
 
+def who_died(data: Mapping[str, Any]) -> str:
+    """Name whom recovered keys were taken back from: a process of a session that went on, or a whole session."""
+    process = data.get("process")
+    return f"session {data['session']}" if process is None else f"{process}, of session {data['session']},"
+
+
 def attempt_words(data: Mapping[str, Any]) -> str:
     """Return one failed attempt: operation, class, HTTP status, code, request id, milliseconds, message."""
     parts = [f"attempt {data['attempt']}: {data['operation']} {data['failure'].replace('_', ' ')}"]
@@ -279,7 +285,7 @@ _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.ATTEMPT_FAILED: lambda data: f"key {data['ordinal']}, {attempt_words(data)}",
     Kind.KEY_PARKED: lambda data: units.shown(f"key {data['ordinal']}, {data['failure']}: {data['message']}"),
     Kind.KEYS_RECOVERED: lambda data: (
-        f"{ordinals(data['ordinals'])}, in flight when session {data['session']} died"
+        f"{ordinals(data['ordinals'])}, in flight when {units.shown(who_died(data))} died"
     ),
     Kind.KEYS_RELEASED: lambda data: f"{ordinals(data['ordinals'])} given back undone",
     Kind.KEYS_REQUEUED: lambda data: f"{ordinals(data['ordinals'])} by {units.shown(data['who'])}",

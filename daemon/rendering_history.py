@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon import rendering_units as units
 from daemon.layouts import object_key, recorded_layout
-from daemon.rendering_events import attempt_words, happened
+from daemon.rendering_events import attempt_words, happened, who_died
 from journal.entries import Revocation
 from journal.events import VERSION, Kind
 from journal.lifecycle import KeyState
@@ -148,7 +148,7 @@ _SENTENCES: dict[str, Callable[[dict[str, Any]], str]] = {
     Kind.KEYS_RECLAIMED: lambda _: "claimed again",
     Kind.ATTEMPT_FAILED: attempt_words,
     Kind.KEY_PARKED: lambda data: f"parked: {data['failure']}: {data['message']}",
-    Kind.KEYS_RECOVERED: lambda data: f"recovered: session {data['session']} died with it in flight",
+    Kind.KEYS_RECOVERED: lambda data: f"recovered: {who_died(data)} died with it in flight",
     Kind.KEYS_RELEASED: lambda _: "given back undone, as its session stopped",
     Kind.KEYS_REQUEUED: lambda data: f"requeued by {data['who']}",
     Kind.OUTCOMES_RECORDED: _settled,

@@ -40,6 +40,7 @@ bucket = "example-blobs"
 
 # [upload]
 # concurrency = 64                        # uploads at once, over all sources
+# processes = 1                           # that fetch and upload; "auto": one less than there are cores
 # max_in_flight = "256MiB"                # bytes of values held in memory
 # max_attempts = 8                        # answers a key may get before it is parked
 # max_failures = 100                      # keys parked in one session before all stops, or a share: "0.1%"

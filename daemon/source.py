@@ -90,24 +90,19 @@ async def open_source(
     target = connection_target(postgres.dsn, os.environ, Path.home(), iam=postgres.auth == "rds-iam")
     login = iam_login(target.login, postgres.region, credentials)
     async with _event_loop() as loop:
-        first_server = FirstServer(None if only_fetching is None else only_fetching[1])
+        fetches, server = only_fetching or (throttle.fetch_connections(postgres.connections), None)
+        first_server = FirstServer(server)
 
         def session(extra: Mapping[str, str], timeout: float = postgres.statement_timeout) -> Session:
             given = {**session_settings(postgres.lock_timeout, timeout), **extra}
             allowed = timeout + COMMAND_GRACE_SECONDS
             return Session(loop, target, given, migration, allowed, first_server, login)
 
-        if only_fetching is None:
-            planning, measuring = session({}), session({}, throttle.reading_timeout)
-            fetching = [
-                session(FETCH_SETTINGS) for _ in range(throttle.fetch_connections(postgres.connections))
-            ]
-        else:
-            fetching = [session(FETCH_SETTINGS) for _ in range(only_fetching[0])]
-            planning = measuring = fetching[0]
+        fetching = [session(FETCH_SETTINGS) for _ in range(fetches)]
+        planning = session({}) if server is None else fetching[0]
+        measuring = session({}, throttle.reading_timeout) if server is None else fetching[0]
         try:
-            silence_seconds = give_up_after if patient else 0.0
-            utf8 = await _first_contact(planning, fetching[0], silence_seconds, random)
+            utf8 = await _first_contact(planning, fetching[0], give_up_after if patient else 0.0, random)
             yield PostgresSource(
                 planning,
                 fetching,

@@ -38,12 +38,14 @@ MOMENTS = [
 ]
 """What a kill waits for in the journal, before a delay of its own."""
 SETUPS = [
-    (16, [Table("alpha"), Table("beta", layout="tiered"), Table("gamma")]),
-    (64, [Table("alpha")]),
-    (4, [Table("alpha", layout="tiered"), Table("beta")]),
-    (1, [Table("alpha")]),
+    (16, 1, [Table("alpha"), Table("beta", layout="tiered"), Table("gamma")]),
+    (16, 2, [Table("alpha"), Table("beta", layout="tiered"), Table("gamma")]),
+    (64, 1, [Table("alpha")]),
+    (64, 2, [Table("alpha")]),
+    (4, 1, [Table("alpha", layout="tiered"), Table("beta")]),
+    (1, 1, [Table("alpha")]),
 ]
-"""Concurrency and tables of each migration."""
+"""Concurrency, processes and tables of each migration."""
 ROWS = {1: 1600, 2: 1000, 3: 800}
 """Rows of each table, by the number of tables."""
 
@@ -219,11 +221,11 @@ def run_to_the_end(watched: Watched) -> None:
 def test_a_daemon_killed_again_and_again_loses_nothing_and_repeats_only_what_it_held(
     number: int, database: Database, weed: S3Server, proxy: CountingProxy, tmp_path: Path, kills: int
 ) -> None:
-    concurrency, tables = SETUPS[number]
+    concurrency, processes, tables = SETUPS[number]
     wanted = kills // len(SETUPS) + (number < kills % len(SETUPS))
     seed = secrets.randbits(32)
     random = Random(seed)
-    sys.stdout.write(f"seed {seed}, concurrency {concurrency}, {len(tables)} tables\n")
+    sys.stdout.write(f"seed {seed}, concurrency {concurrency}, {processes} processes, {len(tables)} tables\n")
     rows: dict[str, dict[str, Row]] = {}
     killed = requeued = rounds = held = recovered = 0
     while killed < wanted:
@@ -234,7 +236,7 @@ def test_a_daemon_killed_again_and_again_loses_nothing_and_repeats_only_what_it_
             weed,
             tables,
             proxy=proxy,
-            upload={"concurrency": concurrency, "key_batch_size": 200},
+            upload={"concurrency": concurrency, "processes": processes, "key_batch_size": 200},
             prefix=fresh_prefix(),
         )
         if not rows:

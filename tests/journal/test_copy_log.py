@@ -211,6 +211,35 @@ def test_a_key_recovered_three_times_is_driven_alone_and_then_parked(path: Path)
         ]
 
 
+def test_what_one_process_held_is_taken_back_in_mid_session_and_the_rest_stays_in_flight(path: Path) -> None:
+    journal, source = planned(path)
+    take(journal, source, 4)
+    settle(journal, [2])
+    before = journal.statistics().head_seq
+    with pytest.raises(IllegalTransition, match="not in flight"):
+        journal.recover_from("process 1, killed", [1, 2], now_us=NOW_US)
+    assert journal.statistics().head_seq == before
+    taken = journal.recover_from("process 1, killed", [1, 4], now_us=NOW_US)
+    assert taken == Recovery(recovered=2, parked=0, from_session=1)
+    assert journal.in_flight_ordinals() == [3]
+    assert [(key.ordinal, key.recoveries) for key in take(journal, source, 2).keys] == [(1, 1), (4, 1)]
+    with Reader.open(path) as reader:
+        (event,) = reader.events(kinds=["keys_recovered"])
+    assert event.data == {"ordinals": [1, 4], "session": 1, "process": "process 1, killed"}
+
+
+def test_a_key_that_four_processes_of_one_session_died_with_is_parked(path: Path) -> None:
+    journal, source = planned(path)
+    for recoveries in range(RECOVERIES_MAX):
+        (key,) = take(journal, source, 1).keys
+        assert (key.ordinal, key.recoveries) == (1, recoveries)
+        assert journal.recover_from("a process", [1], now_us=NOW_US).recovered == 1
+    assert take(journal, source, 1).alone
+    assert journal.recover_from("a process", [1], now_us=NOW_US) == Recovery(0, 1, 1)
+    assert journal.counts()["source-1"].parked == 1
+    assert ordinals(take(journal, source, 1)) == [2]
+
+
 def poisoned(path: Path) -> tuple[Journal, int, int]:
     """A journal whose key 1 was recovered three times, and a second source."""
     journal, source = planned(path)
