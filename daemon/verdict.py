@@ -128,7 +128,7 @@ def conditions(facts: Facts, show: Callable[[str], str] = str) -> list[Condition
             _closed(source, accept_unproven=facts.demands.accept_unproven),
             _rows(source, facts.scanned.get(source.name), digested=_digested(facts.journal.runs, source)),
         ]
-    return found + verified_conditions(facts.journal.runs, facts.journal.sources, facts.demands.tier)
+    return found + verified_conditions(facts.journal, facts.demands.tier, show)
 
 
 def _journal(facts: Facts) -> Condition:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.attest.test_attest import sql_of
+from journal.events import Kind
+from journal.log import Journal
+from tests.attest.test_attest import not_met, spoil, sql_of
 from tests.cli.migrations import Migration
 
 UNWARY = "\\unset ON_ERROR_STOP\n\\set ON_ERROR_ROLLBACK on\n"
@@ -39,3 +41,43 @@ def test_the_sql_of_two_sources_runs_in_one_session(verified: Migration) -> None
     again = "insert into attachments select n, now() - interval '1 day', 'x' from generate_series(1, 20) n;"
     verified.database.sql(f"{sql}\n{again}\n{sql}")
     assert verified.database.sql("select id from attachments").split() == ["newer"]
+
+
+def copied_anew(migration: Migration) -> None:
+    assert migration("plan --reconcile").returncode == migration("run").returncode == 0
+
+
+def test_a_mismatch_stands_though_another_row_was_copied_and_other_tiers_see_nothing(
+    verified: Migration,
+) -> None:
+    spoil(verified, "7", b"7")
+    assert verified("verify --tier head").returncode == 4
+    late(verified, "late")
+    copied_anew(verified)
+    assert verified("verify").returncode == 0
+    assert not_met(verified) == {
+        "mismatch by head": "1 foreign, such as 7 of attachments; not found right since, nor copied anew"
+    }
+    assert not_met(verified, "--require-tier", "content").keys() == {"mismatch by head"}
+
+
+def test_a_mismatch_is_over_once_the_key_was_copied_anew_whatever_tier_looks_then(
+    verified: Migration,
+) -> None:
+    verified.sections["s3"] = 'existing = "overwrite"'
+    spoil(verified, "7", b"7")
+    assert verified("verify --tier head --repair").returncode == 4
+    assert verified("run").returncode == verified("verify").returncode == 0
+    assert not_met(verified) == {}
+
+
+def test_what_a_verification_found_before_it_was_interrupted_stands(verified: Migration) -> None:
+    with Journal.open(verified.journal, now_us=1) as journal:
+        run = journal.note(Kind.VERIFICATION_STARTED, {"tier": "content", "sources": [1]}, now_us=1)
+        finding = {"run": run, "tier": "content", "findings": [["differing", 7, "7", ""]], "ordinals": [7]}
+        journal.note(Kind.FINDING_RECORDED, finding, source=1, now_us=1)
+    assert not_met(verified).keys() == {"mismatch by content"}
+    assert verified("verify --tier list").returncode == 0
+    assert not_met(verified).keys() == {"mismatch by content"}
+    assert verified("verify --tier content").returncode == 0
+    assert not_met(verified) == {}
