@@ -30,6 +30,7 @@ from daemon.row_queries import RowQueries
 from daemon.rows import ServerFacts
 from daemon.runtime import Runtime
 from daemon.scanning import ScanLimits
+from daemon.server_record import database_differences, server_differences
 from daemon.service import stoppable
 from daemon.source import open_source
 from daemon.unplanned import SourceScan, scan_for_uncopied
@@ -148,6 +149,7 @@ async def _looked_at(
         anchor_problem="" if anchor is None else anchor_problem(reader, anchor),
         server_change=_server_change(journal, server),
         standby=Standby(replayed, options.primary_lsn) if server.in_recovery else None,
+        unplanned=[spec.name for spec in config.sources if spec.name not in journal.sources],
         scanned={name: _summary(scan, show) for name, scan in scans.items()},
         demands=demands,
     )
@@ -209,17 +211,11 @@ def _summary(scan: SourceScan, show: Callable[[str], str]) -> ScannedSource:
 
 
 def _server_change(journal: Journal, server: ServerFacts) -> str:
-    newest = max((Kind.SERVER_RECORDED, Kind.SERVER_ACCEPTED), key=journal.newest_seq)
-    recorded = journal.latest_note(newest)
-    if recorded is None:
-        return ""
-    recorded = recorded.get("facts", recorded)
     changed = [
-        f"{field.replace('_', ' ')} {recorded.get(field)} on record, {value} found"
-        for field, value in (("system_identifier", server.system_identifier), ("timeline", server.timeline))
-        if recorded.get(field) != value
+        f"{each.field.replace('_', ' ')} {each.recorded} on record, {each.configured} found"
+        for each in [*server_differences(journal, server), *database_differences(journal, server)]
     ]
-    return f"another PostgreSQL: {', '.join(changed)}" if changed else ""
+    return f"another PostgreSQL: {', '.join(dict.fromkeys(changed))}" if changed else ""
 
 
 def _record(journal: Journal, attestation: Attestation) -> None:

@@ -83,6 +83,7 @@ class Facts:
         anchor_problem: how it contradicts an earlier report; None if it does not; "" if none was named.
         server_change: how the server differs from the one on record; empty if it does not.
         scanned: by source name; a source that is not configured is absent.
+        unplanned: names of configured sources that the journal does not know.
     """
 
     journal: JournalFacts
@@ -92,6 +93,7 @@ class Facts:
     standby: Standby | None
     scanned: Mapping[str, ScannedSource]
     demands: Demands
+    unplanned: Sequence[str] = ()
 
 
 def conditions(facts: Facts, show: Callable[[str], str] = str) -> list[Condition]:
@@ -119,6 +121,15 @@ def conditions(facts: Facts, show: Callable[[str], str] = str) -> list[Condition
                 hint="`backfillctl run` copies the rows",
             )
         )
+    found += [
+        Condition(
+            f"{name}: planned",
+            met=False,
+            text="configured, and none of its rows was ever planned",
+            hint="`backfillctl run` copies them; or take the source out of the configuration",
+        )
+        for name in facts.unplanned
+    ]
     for source in facts.journal.sources:
         excused = facts.demands.excused.get(source.name, frozenset())
         found += [

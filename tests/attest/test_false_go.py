@@ -7,7 +7,8 @@ import pytest
 from journal.events import Kind
 from journal.log import Journal
 from tests.attest.test_attest import not_met, spoil, sql_of
-from tests.cli.migrations import Migration
+from tests.cli.migrations import TABLE, Migration
+from tests.conftest import fresh_database
 
 UNWARY = "\\unset ON_ERROR_STOP\n\\set ON_ERROR_ROLLBACK on\n"
 """How psql goes on behind a statement that has failed, even inside a transaction."""
@@ -81,3 +82,38 @@ def test_what_a_verification_found_before_it_was_interrupted_stands(verified: Mi
     assert not_met(verified).keys() == {"mismatch by content"}
     assert verified("verify --tier content").returncode == 0
     assert not_met(verified) == {}
+
+
+def test_another_database_of_the_same_server_is_neither_attested_nor_compared_with(
+    verified: Migration,
+) -> None:
+    other = fresh_database(verified.database.server)
+    other.sql(TABLE)
+    late(verified, "late")
+    verified.changes["dsn"] = other.dsn
+    change = f"another PostgreSQL: database {verified.database.name} on record, {other.name} found"
+    assert not_met(verified) == {"server": change}
+    done = verified("verify --tier source")
+    assert done.returncode == 2
+    assert "PostgreSQL is not the server on record" in done.stderr
+    assert verified("verify --tier list").returncode == 0
+
+
+def test_a_source_that_was_added_to_the_configuration_and_never_copied_is_no_go(verified: Migration) -> None:
+    verified.database.sql("create table more as table attachments; alter table more add primary key (id)")
+    verified.sections["source"] = f"""
+            [[source]]
+            name = "more"
+            table = "public.more"
+            key = "id"
+            created_at = "at"
+            value = "data"
+            prefix = "{verified.prefix[:-1]}-more/"
+    """
+    assert not_met(verified) == {"more: planned": "configured, and none of its rows was ever planned"}
+    assert verified("run").returncode == verified("verify").returncode == 0
+    assert not_met(verified) == {}
+    verified.sections.pop("source")
+    done = verified("attest")
+    assert done.returncode == 2
+    assert "more.source: journal has present, config has missing" in done.stderr

@@ -82,6 +82,7 @@ def test_what_is_whole_closed_and_verified_is_a_go():
         (facts(problems=["chain: event 2"]), ["journal"]),
         (facts(anchor_problem="anchor: it ends before"), ["manifest"]),
         (facts(server_change="another PostgreSQL"), ["server"]),
+        (facts(unplanned=["b"]), ["b: planned"]),
         (facts(standby=Standby("0/10", None)), ["standby"]),
         (facts(standby=Standby("0/F", "0/10")), ["standby"]),
         (facts(standby=Standby(None, "0/10")), ["standby"]),
