@@ -6,7 +6,7 @@ import functools
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -139,7 +139,13 @@ async def _looked_at(
                 log_event(LogEvent.ATTESTING, f"{spec.name}: looking through its table", source=spec.name)
                 queries[spec.name] = RowQueries(spec, await source.describe(spec), utf8=True)
                 scans[spec.name] = await _scan(
-                    config, source, runtime, journal, queries[spec.name], cutoff_us
+                    config,
+                    source,
+                    runtime,
+                    journal,
+                    queries[spec.name],
+                    cutoff_us,
+                    excused.get(spec.name, ()),
                 )
     wrong = await _told("checking the journal", lambda: problems(reader))
     digests = await _told("digesting what is in the bucket", lambda: source_digests(reader))
@@ -163,7 +169,7 @@ async def _looked_at(
                 cutoff_us,
                 scan.seen,
                 facts.scanned[name].left_out,
-                sorted(excused.get(name, ())),
+                sorted(scan.excused),
             )
             for name, scan in scans.items()
         },
@@ -180,6 +186,7 @@ async def _scan(
     journal: Journal,
     queries: RowQueries,
     cutoff_us: int,
+    excused: Collection[str],
 ) -> SourceScan:
     await runtime.journal_runner(journal.build_key_index)
     return await scan_for_uncopied(
@@ -191,6 +198,7 @@ async def _scan(
         cutoff_us=cutoff_us,
         limits=ScanLimits(config.upload.max_attempts, config.upload.give_up_after),
         random=runtime.random,
+        excused=excused,
     )
 
 

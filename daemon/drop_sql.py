@@ -34,7 +34,7 @@ class CopiedTable:
         cutoff_us: microseconds since 1970-01-01 UTC; rows from then on are out of scope.
         seen: rows it had in the attested snapshot.
         left_out: rows of them that are out of scope: they have no copy.
-        excused: row keys that have no copy, by the operator's leave.
+        excused: row keys of rows in scope that have no copy, by the operator's leave.
     """
 
     queries: RowQueries

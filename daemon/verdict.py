@@ -241,15 +241,15 @@ def _parked(source: CountedSource, excused: frozenset[str], show: Callable[[str]
     subject = f"{source.name}: parked"
     if not source.parked:
         return Condition(subject, met=True, text="none")
-    left = source.parked - len(excused)
+    left = source.parked - sum(key.row_key in excused for key in source.parked_keys)
     if not left:
         return Condition(subject, met=True, text=f"{units.plural(source.parked, 'key')}, all excused by name")
-    named = next(key for key in source.parked_keys if key.row_key not in excused)
+    named = [key for key in source.parked_keys if key.row_key not in excused][:1]
+    such = "".join(f", such as {units.shown(show(key.row_key))} ({key.failure})" for key in named)
     return Condition(
         subject,
         met=False,
-        text=f"{units.plural(left, 'key')} without a copy, such as {units.shown(show(named.row_key))}"
-        f" ({named.failure})",
+        text=f"{units.plural(left, 'key')} without a copy{such or ', too many to be excused'}",
         hint="mend what `status` names, `requeue`, `run`; or excuse each by --excuse KEY",
     )
 

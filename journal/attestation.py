@@ -138,7 +138,8 @@ def _counted(
             outcome_seq = max(outcome_seq, seq)
     parked = connection.execute(
         "SELECT p.row_key, s.failure FROM straggler s JOIN plan p ON p.ordinal = s.ordinal"
-        " WHERE s.source = ? AND s.state = 'parked' ORDER BY s.ordinal LIMIT ?",
+        " WHERE s.source = ? AND s.state = 'parked' AND NOT EXISTS (SELECT 1 FROM plan n WHERE n.supersedes = p.ordinal)"
+        " ORDER BY s.ordinal LIMIT ?",
         (identifier, PARKED_NAMED_MAX),
     ).fetchall()
     return CountedSource(

@@ -6,7 +6,7 @@ import pytest
 
 from journal.events import Kind
 from journal.log import Journal
-from tests.attest.test_attest import not_met, spoil, sql_of
+from tests.attest.test_attest import not_met, parked, spoil, sql_of
 from tests.cli.migrations import TABLE, Migration
 from tests.conftest import fresh_database
 
@@ -117,3 +117,17 @@ def test_a_source_that_was_added_to_the_configuration_and_never_copied_is_no_go(
     done = verified("attest")
     assert done.returncode == 2
     assert "more.source: journal has present, config has missing" in done.stderr
+
+
+def test_the_sql_is_right_also_where_an_excused_row_is_gone(verified: Migration) -> None:
+    parked(verified)
+    verified.database.sql("delete from attachments where id = 'late'")
+    verified.database.sql(sql_of(verified, "--excuse", "late"))
+    assert verified.database.sql("select id from attachments") == ""
+
+
+def test_the_sql_is_right_also_where_an_excused_row_is_out_of_scope(verified: Migration) -> None:
+    parked(verified)
+    verified.database.sql("update attachments set at = now() + interval '1 hour' where id = 'late'")
+    verified.database.sql(sql_of(verified, "--excuse", "late"))
+    assert verified.database.sql("select id from attachments") == "late"

@@ -150,6 +150,29 @@ def test_what_could_not_be_read_is_called_the_same_in_a_journal():
     assert FindingKind.UNREADABLE == UNREADABLE
 
 
+@pytest.mark.parametrize(
+    ("excused", "text"),
+    [
+        ({"k"}, "1 key without a copy, such as y (f)"),
+        ({"k", "y"}, "2 keys, all excused by name"),
+    ],
+)
+def test_each_parked_key_needs_its_own_excuse(excused, text):
+    parked = (ParkedKey("k", "f"), ParkedKey("y", "f"))
+    several = facts(
+        source(parked=2, parked_keys=parked), demands=Demands(excused={"a": frozenset({*excused, "settled"})})
+    )
+    [found] = [each for each in conditions(several) if each.subject == "a: parked"]
+    assert (found.met, found.text) == (len(excused) == 2, text)
+
+
+def test_more_parked_keys_than_can_be_named_are_no_go_though_all_that_are_named_are_excused():
+    found = facts(
+        source(parked=2, parked_keys=(ParkedKey("k", "f"),)), demands=Demands(excused={"a": frozenset({"k"})})
+    )
+    assert failed(found) == ["a: parked"]
+
+
 def test_every_condition_is_told_though_the_first_is_not_met():
     assert failed(facts(source(unsettled=1, skipped=1, closed=False), problems=["x"], runs=())) == [
         "journal",
