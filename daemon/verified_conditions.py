@@ -103,8 +103,8 @@ def _refuting(
             f"mismatch by {tier}",
             met=False,
             text=_named(failing, sources, show),
-            hint=f"`backfillctl verify --tier {tier}` looks at every key again; what is still wrong, it lets `run`"
-            " copy anew with --repair, and `plan --reconcile` finds rows that have changed",
+            hint=f"`backfillctl verify --tier {tier}` looks at every key again; with --repair it lets `run` copy"
+            " anew what is still wrong",
         )
     ]
 

@@ -72,6 +72,17 @@ def test_a_mismatch_is_over_once_the_key_was_copied_anew_whatever_tier_looks_the
     assert not_met(verified) == {}
 
 
+@pytest.mark.parametrize("value", ["8", "longer than before"])
+def test_a_row_that_has_changed_is_copied_anew_by_a_repair_and_a_go_again(
+    verified: Migration, value: str
+) -> None:
+    verified.database.sql(f"update attachments set data = '{value}' where id = '7'")
+    assert verified("verify --tier source --repair").returncode == 4
+    assert verified("run").returncode == 0
+    assert verified("verify --tier source --tier content").returncode == 0
+    assert not_met(verified) == {}
+
+
 def test_what_a_verification_found_before_it_was_interrupted_stands(verified: Migration) -> None:
     with Journal.open(verified.journal, now_us=1) as journal:
         run = journal.note(Kind.VERIFICATION_STARTED, {"tier": "content", "sources": [1]}, now_us=1)
