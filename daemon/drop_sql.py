@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.row_queries import RowQueries, literal
+from daemon.row_queries import RowQueries, literal, set_statements
+from daemon.session_settings import MEANING
 from daemon.settings_values import timestamp_text
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def _delete(table: CopiedTable) -> str:
     if table.excused:
         kept.append(f"{len(table.excused)} excused")
     expected = table.seen - table.left_out - len(table.excused)
+    meaning = set_statements(MEANING, scope="LOCAL")
     # OR REPLACE: the SQL of another source may have made one in the same session.
     return f"""\
 -- {_comment(name)} keeps rows without a copy: {", ".join(kept)}.
@@ -88,6 +90,7 @@ def _delete(table: CopiedTable) -> str:
 CREATE OR REPLACE PROCEDURE pg_temp.delete_copied() LANGUAGE plpgsql AS {_TAG}
 DECLARE deleted bigint;
 BEGIN
+  {meaning};
 {_guard(queries.aliased, f" WHERE {scope}", expected)}
   LOOP
     DELETE FROM {name} AS d USING (
@@ -95,6 +98,7 @@ BEGIN
     ) AS batch WHERE d.tableoid = batch.relation AND d.ctid = batch.place;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     COMMIT;
+    {meaning};
     EXIT WHEN deleted = 0;
     PERFORM pg_sleep({PAUSE_SECONDS});
   END LOOP;

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from daemon import drop_sql
 from journal.events import Kind
 from journal.log import Journal
-from tests.attest.test_attest import not_met, parked, spoil, sql_of
+from tests.attest.test_attest import not_met, parked, recopied, spoil, sql_of
 from tests.cli.migrations import TABLE, Migration
 from tests.conftest import fresh_database
 
@@ -142,3 +143,16 @@ def test_the_sql_is_right_also_where_an_excused_row_is_out_of_scope(verified: Mi
     verified.database.sql("update attachments set at = now() + interval '1 hour' where id = 'late'")
     verified.database.sql(sql_of(verified, "--excuse", "late"))
     assert verified.database.sql("select id from attachments") == "late"
+
+
+def test_a_where_means_the_same_rows_in_the_sql_whatever_session_runs_it(
+    copied: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drop_sql, "BATCH_ROWS", 1)
+    monkeypatch.setattr(drop_sql, "PAUSE_SECONDS", 0)
+    copied.sections["source"] = 'where = "extract(hour from at) = 3"'
+    rows = ", ".join(f"('{hour}.{n}', '2024-03-01 {hour}:00Z', 'x')" for hour in ("03", "13") for n in (1, 2))
+    recopied(copied, f"truncate attachments; insert into attachments values {rows}")
+    # Three in the morning of the next day there is 13:00 UTC.
+    copied.database.sql(f"set timezone = 'Pacific/Kiritimati'; {sql_of(copied)}")
+    assert copied.database.sql("select id from attachments order by 1").split() == ["13.1", "13.2"]
