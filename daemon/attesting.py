@@ -6,7 +6,7 @@ import functools
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +30,7 @@ from daemon.row_queries import RowQueries
 from daemon.rows import ServerFacts
 from daemon.runtime import Runtime
 from daemon.scanning import ScanLimits
+from daemon.server_record import database_differences, server_differences
 from daemon.service import stoppable
 from daemon.source import open_source
 from daemon.unplanned import SourceScan, scan_for_uncopied
@@ -138,7 +139,13 @@ async def _looked_at(
                 log_event(LogEvent.ATTESTING, f"{spec.name}: looking through its table", source=spec.name)
                 queries[spec.name] = RowQueries(spec, await source.describe(spec), utf8=True)
                 scans[spec.name] = await _scan(
-                    config, source, runtime, journal, queries[spec.name], cutoff_us
+                    config,
+                    source,
+                    runtime,
+                    journal,
+                    queries[spec.name],
+                    cutoff_us,
+                    excused.get(spec.name, ()),
                 )
     wrong = await _told("checking the journal", lambda: problems(reader))
     digests = await _told("digesting what is in the bucket", lambda: source_digests(reader))
@@ -148,6 +155,7 @@ async def _looked_at(
         anchor_problem="" if anchor is None else anchor_problem(reader, anchor),
         server_change=_server_change(journal, server),
         standby=Standby(replayed, options.primary_lsn) if server.in_recovery else None,
+        unplanned=[spec.name for spec in config.sources if spec.name not in journal.sources],
         scanned={name: _summary(scan, show) for name, scan in scans.items()},
         demands=demands,
     )
@@ -161,7 +169,7 @@ async def _looked_at(
                 cutoff_us,
                 scan.seen,
                 facts.scanned[name].left_out,
-                sorted(excused.get(name, ())),
+                sorted(scan.excused),
             )
             for name, scan in scans.items()
         },
@@ -178,6 +186,7 @@ async def _scan(
     journal: Journal,
     queries: RowQueries,
     cutoff_us: int,
+    excused: Collection[str],
 ) -> SourceScan:
     await runtime.journal_runner(journal.build_key_index)
     return await scan_for_uncopied(
@@ -189,6 +198,7 @@ async def _scan(
         cutoff_us=cutoff_us,
         limits=ScanLimits(config.upload.max_attempts, config.upload.give_up_after),
         random=runtime.random,
+        excused=excused,
     )
 
 
@@ -209,17 +219,11 @@ def _summary(scan: SourceScan, show: Callable[[str], str]) -> ScannedSource:
 
 
 def _server_change(journal: Journal, server: ServerFacts) -> str:
-    newest = max((Kind.SERVER_RECORDED, Kind.SERVER_ACCEPTED), key=journal.newest_seq)
-    recorded = journal.latest_note(newest)
-    if recorded is None:
-        return ""
-    recorded = recorded.get("facts", recorded)
     changed = [
-        f"{field.replace('_', ' ')} {recorded.get(field)} on record, {value} found"
-        for field, value in (("system_identifier", server.system_identifier), ("timeline", server.timeline))
-        if recorded.get(field) != value
+        f"{each.field.replace('_', ' ')} {each.recorded} on record, {each.configured} found"
+        for each in [*server_differences(journal, server), *database_differences(journal, server)]
     ]
-    return f"another PostgreSQL: {', '.join(changed)}" if changed else ""
+    return f"another PostgreSQL: {', '.join(dict.fromkeys(changed))}" if changed else ""
 
 
 def _record(journal: Journal, attestation: Attestation) -> None:

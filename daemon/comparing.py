@@ -66,8 +66,10 @@ DAMAGE = frozenset({FindingKind.MISSING, FindingKind.DIFFERING, FindingKind.FORE
 """What is wrong with a copy, or with its record."""
 FAILING = DAMAGE | {FindingKind.ROW_CHANGED, FindingKind.UNPLANNED}
 """What is a mismatch: damage, and rows whose present bytes have no copy. An extra object is one if asked for."""
-REPAIRABLE = frozenset({FindingKind.MISSING, FindingKind.DIFFERING, FindingKind.FOREIGN})
-"""What driving the key again may mend."""
+REPAIRABLE = frozenset(
+    {FindingKind.MISSING, FindingKind.DIFFERING, FindingKind.FOREIGN, FindingKind.ROW_CHANGED}
+)
+"""What driving the key again may mend. No planning pass finds a row that has changed and kept its length."""
 
 
 @dataclass(frozen=True, slots=True)

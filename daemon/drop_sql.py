@@ -1,6 +1,7 @@
 """The SQL that a GO allows: drop or empty a table that was copied whole, or delete what was copied in batches; pure.
 
-It is printed, never run. Every statement stops by itself if the table is no longer what was attested.
+It is printed, never run. The statement that removes rows counts them first, and stops by itself if there are not as
+many as were attested: no client can go past that, be it one that ignores errors.
 """
 
 # ruff: noqa: S608 -- this module is where SQL is put together for people; names are quoted, `where` is theirs
@@ -10,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.row_queries import RowQueries, literal
+from daemon.row_queries import RowQueries, literal, set_statements
+from daemon.session_settings import MEANING
 from daemon.settings_values import timestamp_text
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class CopiedTable:
         cutoff_us: microseconds since 1970-01-01 UTC; rows from then on are out of scope.
         seen: rows it had in the attested snapshot.
         left_out: rows of them that are out of scope: they have no copy.
-        excused: row keys that have no copy, by the operator's leave.
+        excused: row keys of rows in scope that have no copy, by the operator's leave.
     """
 
     queries: RowQueries
@@ -54,13 +56,17 @@ def drop_sql(table: CopiedTable) -> str:
 
 def _empty(table: CopiedTable) -> str:
     name = table.queries.table.sql
+    # One statement does it all: many clients go on behind one that has failed. The count must see what was
+    # committed while the lock was waited for, which a repeatable snapshot would not.
     return f"""\
 -- Every row of {_comment(name)} is copied. Stop whatever writes to it first.
-BEGIN;
-SET LOCAL lock_timeout = '{LOCK_SECONDS}s';
-LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE;
+BEGIN ISOLATION LEVEL READ COMMITTED;
+DO {_TAG} BEGIN
+  SET LOCAL lock_timeout = '{LOCK_SECONDS}s';
+  LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE;
 {_guard(name, "", table.seen)}
-TRUNCATE TABLE {name};  -- or: DROP TABLE
+  TRUNCATE TABLE {name};  -- or: DROP TABLE
+END {_TAG};
 COMMIT;"""
 
 
@@ -76,19 +82,23 @@ def _delete(table: CopiedTable) -> str:
     if table.excused:
         kept.append(f"{len(table.excused)} excused")
     expected = table.seen - table.left_out - len(table.excused)
+    meaning = set_statements(MEANING, scope="LOCAL")
+    # OR REPLACE: the SQL of another source may have made one in the same session.
     return f"""\
 -- {_comment(name)} keeps rows without a copy: {", ".join(kept)}.
 -- This deletes the {expected} copied ones. Stop whatever writes to the table first; CALL outside a transaction.
-{_guard(queries.aliased, f" WHERE {scope}", expected)}
-CREATE PROCEDURE pg_temp.delete_copied() LANGUAGE plpgsql AS {_TAG}
+CREATE OR REPLACE PROCEDURE pg_temp.delete_copied() LANGUAGE plpgsql AS {_TAG}
 DECLARE deleted bigint;
 BEGIN
+  {meaning};
+{_guard(queries.aliased, f" WHERE {scope}", expected)}
   LOOP
     DELETE FROM {name} AS d USING (
       SELECT tableoid AS relation, ctid AS place FROM {queries.aliased} WHERE {scope} LIMIT {BATCH_ROWS}
     ) AS batch WHERE d.tableoid = batch.relation AND d.ctid = batch.place;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     COMMIT;
+    {meaning};
     EXIT WHEN deleted = 0;
     PERFORM pg_sleep({PAUSE_SECONDS});
   END LOOP;
@@ -99,11 +109,9 @@ VACUUM (ANALYZE) {name};  -- room for new rows; VACUUM FULL or pg_repack gives i
 
 def _guard(name: str, where: str, expected: int) -> str:
     return f"""\
-DO {_TAG} BEGIN
   IF (SELECT count(*) FROM {name}{where}) <> {expected} THEN
     RAISE EXCEPTION 'the table has changed since it was attested: attest again';
-  END IF;
-END {_TAG};"""
+  END IF;"""
 
 
 def _comment(name: str) -> str:

@@ -36,6 +36,7 @@ from daemon.reading import PostgresSource
 from daemon.recorder import Recorder
 from daemon.rows import ServerFacts
 from daemon.runtime import Runtime
+from daemon.server_record import LASTING, AnotherServer, server_differences
 from daemon.source import open_source
 from daemon.steering import Hangups, Steering
 from daemon.throttle_watch import refuse_unreadable
@@ -255,29 +256,12 @@ def check_identity(
     """
     fingerprints = identities(config, server, journal.cutoff_us)
     _refuse_differences(config, journal.name, journal.order, journal.differences(fingerprints))
-    before = journal.latest_note(Kind.SERVER_RECORDED)
-    facts = _lasting(server)
-    if before is None:
-        return
-    changed = [
-        Difference("postgres", field, str(before.get(field)), str(value))
-        for field, value in facts.items()
-        if before.get(field) != value
-    ]
+    changed = server_differences(journal, server)
     if changed and not accept_source:
         raise AnotherServer(changed)
     if changed:
+        facts = {field: getattr(server, field) for field in LASTING}
         journal.accept_server(facts, now_us=now_us, who=operator())
-
-
-class AnotherServer(IdentityMismatch):
-    """The database answers from a server with another identifier or timeline than the one on record."""
-
-    def __init__(self, differences: list[Difference]) -> None:
-        super().__init__(differences)
-        lines = "\n".join(f"  {difference}" for difference in differences)
-        self.problem = f"PostgreSQL is not the server on record:\n{lines}"
-        self.hint = "after a failover to a copy of the same data, give --accept-source once; else correct postgres.dsn"
 
 
 def _refuse_differences(config: Config, name: str, order: Order, differences: list[Difference]) -> None:
@@ -287,10 +271,6 @@ def _refuse_differences(config: Config, name: str, order: Order, differences: li
         differences.append(Difference("migration", "order", order.value, config.migration.order.value))
     if differences:
         raise IdentityMismatch(differences)
-
-
-def _lasting(server: ServerFacts) -> dict[str, Any]:
-    return {"system_identifier": server.system_identifier, "timeline": server.timeline}
 
 
 def controls_of(config: Config, journal: Journal) -> Controls:

@@ -139,6 +139,6 @@ def _after_completion(status: MigrationStatus) -> list[str]:
     if any(one.data.get("exit_code") for one in since):
         return [
             "`backfillctl events --kind finding_recorded` names what is wrong",
-            "for objects: `backfillctl verify --repair`, then `run`; for changed rows: `plan --reconcile`, then `run`",
+            "for objects and changed rows: `backfillctl verify --repair`, then `run`; for new rows: `plan --reconcile`, `run`",
         ]
     return []

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from daemon import rendering_units as units
-from daemon.comparing import DAMAGE, FAILING, FindingKind, Means, TierName, VerificationResult, exit_code_of
+from daemon.comparing import FindingKind, Means, TierName, VerificationResult, exit_code_of
 from daemon.sampling import CONFIDENCE, mismatch_bound
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _WORDS = {
     FindingKind.DIFFERING: "differing",
     FindingKind.FOREIGN: "foreign (not written by this migration)",
     FindingKind.UNREADABLE: "not readable",
-    FindingKind.ROW_CHANGED: "row changed since it was copied (`plan --reconcile`, `run`)",
+    FindingKind.ROW_CHANGED: "row changed since it was copied (`verify --repair`, `run`)",
     FindingKind.ROW_DELETED: "row deleted since it was copied (no mismatch)",
     FindingKind.UNPLANNED: "rows that the journal does not know (`plan --reconcile`, `run`)",
     FindingKind.RECEIPT: "the journal contradicts itself",
@@ -101,8 +101,8 @@ def repaired_text(number: int, results: Sequence[VerificationResult], *, overwri
             lines += units.wrap(f'{text} s3.existing = "overwrite"', width, first="  ", rest="  ")
     else:
         lines.append("repair: nothing is to be driven again")
-    if any(result.number(kind) for result in results for kind in FAILING - DAMAGE):
-        text = "rows changed or added since are for `backfillctl plan --reconcile`, then `run`"
+    if any(result.number(FindingKind.UNPLANNED) for result in results):
+        text = "rows added since are for `backfillctl plan --reconcile`, then `run`"
         lines += units.wrap(text, width, first="  ", rest="  ")
     return "\n".join(lines)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 IDLE_IN_TRANSACTION_SECONDS = 60.0
 """How long a scan's consumer may dwell on one batch."""
 
+MEANING = {"search_path": "", "timezone": "UTC", "datestyle": "ISO, YMD"}
+"""What decides which rows a `where` means."""
 _ALWAYS = {
+    **MEANING,
     "default_transaction_read_only": "on",
     "row_security": "off",
-    "search_path": "",
-    "timezone": "UTC",
-    "datestyle": "ISO, YMD",
     "bytea_output": "hex",
     "standard_conforming_strings": "on",
     "jit": "off",

@@ -6,7 +6,7 @@ is read, and nothing is sorted on the server.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -51,12 +51,14 @@ class SourceScan:
         excluded: rows out of scope, by reason.
         uncopied: how many rows in scope have no copy, by what happened to them.
         rows: of each kind the first NAMED_MAX.
+        excused: row keys that the caller excuses, of rows in scope.
     """
 
     seen: int = 0
     excluded: Exclusions = field(default_factory=Exclusions)
     uncopied: dict[Change, int] = field(default_factory=dict)
     rows: list[UncopiedRow] = field(default_factory=list)
+    excused: list[str] = field(default_factory=list)
 
 
 async def scan_for_uncopied(
@@ -69,6 +71,7 @@ async def scan_for_uncopied(
     cutoff_us: int,
     limits: ScanLimits,
     random: Random,
+    excused: Collection[str] = (),
     on_progress: OnProgress = no_progress,
 ) -> SourceScan:
     """Scan `spec` in one snapshot; a lost one is taken again, from the beginning.
@@ -82,6 +85,7 @@ async def scan_for_uncopied(
         cutoff_us: of the migration.
         limits: how long the loss of snapshots is borne.
         random: source of jitter.
+        excused: row keys that may be without a copy.
         on_progress: as for `Scanner`.
 
     Raises:
@@ -89,7 +93,7 @@ async def scan_for_uncopied(
         RefusedError, SourceUnfitError: a right is missing; a key holds a NULL.
         JournalError: from `latest`.
     """
-    lookup = _Lookup(source_id, latest)
+    lookup = _Lookup(source_id, latest, excused)
     scanner = Scanner(
         source, spec, cutoff_us=cutoff_us, limits=limits, random=random, on_progress=on_progress
     )
@@ -100,15 +104,17 @@ async def scan_for_uncopied(
 class _Lookup:
     """Looks up what a scan reads, and keeps what has no copy."""
 
-    def __init__(self, source_id: int, latest: Latest) -> None:
+    def __init__(self, source_id: int, latest: Latest, excused: Collection[str]) -> None:
         self._source_id = source_id
         self._latest = latest
+        self._excused = excused
         self.found = SourceScan()
 
     async def keep(self, swept: SweptRange) -> None:
         self.found.seen += swept.seen
         self.found.excluded.add(swept.excluded)
         known = self._latest(self._source_id, [row.row_key for row in swept.rows])
+        self.found.excused += [row.row_key for row in swept.rows if row.row_key in self._excused]
         for row in swept.rows:
             before = known.get(row.row_key)
             change = change_of(row.size, before)

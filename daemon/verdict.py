@@ -83,6 +83,7 @@ class Facts:
         anchor_problem: how it contradicts an earlier report; None if it does not; "" if none was named.
         server_change: how the server differs from the one on record; empty if it does not.
         scanned: by source name; a source that is not configured is absent.
+        unplanned: names of configured sources that the journal does not know.
     """
 
     journal: JournalFacts
@@ -92,6 +93,7 @@ class Facts:
     standby: Standby | None
     scanned: Mapping[str, ScannedSource]
     demands: Demands
+    unplanned: Sequence[str] = ()
 
 
 def conditions(facts: Facts, show: Callable[[str], str] = str) -> list[Condition]:
@@ -119,6 +121,15 @@ def conditions(facts: Facts, show: Callable[[str], str] = str) -> list[Condition
                 hint="`backfillctl run` copies the rows",
             )
         )
+    found += [
+        Condition(
+            f"{name}: planned",
+            met=False,
+            text="configured, and none of its rows was ever planned",
+            hint="`backfillctl run` copies them; or take the source out of the configuration",
+        )
+        for name in facts.unplanned
+    ]
     for source in facts.journal.sources:
         excused = facts.demands.excused.get(source.name, frozenset())
         found += [
@@ -128,7 +139,7 @@ def conditions(facts: Facts, show: Callable[[str], str] = str) -> list[Condition
             _closed(source, accept_unproven=facts.demands.accept_unproven),
             _rows(source, facts.scanned.get(source.name), digested=_digested(facts.journal.runs, source)),
         ]
-    return found + verified_conditions(facts.journal.runs, facts.journal.sources, facts.demands.tier)
+    return found + verified_conditions(facts.journal, facts.demands.tier, show)
 
 
 def _journal(facts: Facts) -> Condition:
@@ -230,15 +241,15 @@ def _parked(source: CountedSource, excused: frozenset[str], show: Callable[[str]
     subject = f"{source.name}: parked"
     if not source.parked:
         return Condition(subject, met=True, text="none")
-    left = source.parked - len(excused)
+    left = source.parked - sum(key.row_key in excused for key in source.parked_keys)
     if not left:
         return Condition(subject, met=True, text=f"{units.plural(source.parked, 'key')}, all excused by name")
-    named = next(key for key in source.parked_keys if key.row_key not in excused)
+    named = [key for key in source.parked_keys if key.row_key not in excused][:1]
+    such = "".join(f", such as {units.shown(show(key.row_key))} ({key.failure})" for key in named)
     return Condition(
         subject,
         met=False,
-        text=f"{units.plural(left, 'key')} without a copy, such as {units.shown(show(named.row_key))}"
-        f" ({named.failure})",
+        text=f"{units.plural(left, 'key')} without a copy{such or ', too many to be excused'}",
         hint="mend what `status` names, `requeue`, `run`; or excuse each by --excuse KEY",
     )
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon import rendering_units as units
-from daemon.comparing import TierName
+from daemon.comparing import FAILING, FindingKind, TierName
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from journal.attestation import CountedSource
+    from journal.attestation import CountedSource, JournalFacts
+    from journal.standing_findings import StandingFinding
     from journal.verification_runs import VerificationRun
 
 _LISTING = (TierName.LIST, TierName.SOURCE)
 """Tiers that look at the whole bucket."""
+_READ_AGAIN = (
+    "restore what is archived, or grant s3:GetObject, and verify all keys again; --require-tier list or head asks for"
+    " no object's bytes"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +42,18 @@ class Condition:
 
 
 def verified_conditions(
-    runs: Sequence[VerificationRun], sources: Sequence[CountedSource], required: TierName | None
+    journal: JournalFacts, required: TierName | None, show: Callable[[str], str] = str
 ) -> list[Condition]:
-    """Return what verifications have to have shown, and each mismatch that stands.
+    """Return what verifications have to have shown, and what stands of that which they found.
 
     Args:
-        runs: finished ones, the newest first.
-        sources: all that were planned.
+        journal: its sources, its finished runs (the newest first) and the findings that stand.
         required: a tier that must have looked at every key; None: the listing, and a sample by content.
+        show: shows a row key.
     """
-    if not sources:
+    if not journal.sources:
         return []
-    covering = [run for run in runs if _covers(run, sources)]
+    covering = [run for run in journal.runs if _covers(run, journal.sources)]
     whole = [run for run in covering if run.sample is None]
     if required is not None:
         wanted = {f"verified by {required}": next((run for run in whole if run.tier == required), None)}
@@ -59,8 +65,20 @@ def verified_conditions(
         }
         hint = "`backfillctl verify`"
     found = [_reached(subject, run, hint) for subject, run in wanted.items()]
-    told = [id(run) for run in wanted.values()]
-    return found + [_refuting(run) for run in _standing(runs, sources) if id(run) not in told]
+    told = {
+        run.seq
+        for run, reached in zip(wanted.values(), found, strict=True)
+        if run is not None and not reached.met
+    }
+    standing = [each for each in journal.findings if each.run not in told]
+    for tier in TierName:
+        found += _refuting(tier, [each for each in standing if each.tier == tier], journal.sources, show)
+    reads = required or TierName.CONTENT
+    unread = [each for each in standing if (each.tier, each.kind) == (reads, FindingKind.UNREADABLE)]
+    if unread:
+        text = _named(unread, journal.sources, show)
+        found.append(Condition(f"unreadable by {reads}", met=False, text=text, hint=_READ_AGAIN))
+    return found
 
 
 def _covers(run: VerificationRun, sources: Sequence[CountedSource]) -> bool:
@@ -71,30 +89,36 @@ def _covers(run: VerificationRun, sources: Sequence[CountedSource]) -> bool:
     )
 
 
-def _standing(runs: Sequence[VerificationRun], sources: Sequence[CountedSource]) -> list[VerificationRun]:
-    """Return the runs of which a mismatch stands: nothing was copied since, and nobody looked at every key again.
-
-    A sample without a mismatch takes nothing back: it may have drawn others.
-    """
-    found = []
-    for number, run in enumerate(runs):
-        seen = {each.id for each in sources if run.sources is None or each.id in run.sources}
-        current = all(each.outcome_seq <= run.until_seq for each in sources if each.id in seen)
-        again = any(
-            newer.tier == run.tier
-            and newer.sample is None
-            and (newer.sources is None or seen <= set(newer.sources))
-            for newer in runs[:number]
+def _refuting(
+    tier: TierName,
+    findings: Sequence[StandingFinding],
+    sources: Sequence[CountedSource],
+    show: Callable[[str], str],
+) -> list[Condition]:
+    failing = [each for each in findings if each.kind in FAILING]
+    if not failing:
+        return []
+    return [
+        Condition(
+            f"mismatch by {tier}",
+            met=False,
+            text=_named(failing, sources, show),
+            hint=f"`backfillctl verify --tier {tier}` looks at every key again; with --repair it lets `run` copy"
+            " anew what is still wrong",
         )
-        if run.exit_code and seen and current and not again:
-            found.append(run)
-    return found
+    ]
 
 
-def _refuting(run: VerificationRun) -> Condition:
-    mend = "mend what its findings name (`verify --repair`, or `plan --reconcile`; then `run`), then"
-    hint = f"{mend} `backfillctl verify --tier {run.tier}` looks at every key again"
-    return _reached(f"mismatch by {run.tier}", run, hint)
+def _named(
+    findings: Sequence[StandingFinding], sources: Sequence[CountedSource], show: Callable[[str], str]
+) -> str:
+    """Return how many keys of which kind, and one of them by name."""
+    keys: Counter[str] = Counter()
+    for each in findings:
+        keys[each.kind] += each.keys
+    found = ", ".join(f"{units.count(number)} {kind.replace('_', ' ')}" for kind, number in keys.items())
+    of = {source.id: source.name for source in sources}.get(findings[0].source, "")
+    return f"{found}, such as {units.shown(show(findings[0].row_key))} of {of}; not found right since, nor copied anew"
 
 
 def _reached(subject: str, run: VerificationRun | None, hint: str) -> Condition:
@@ -124,7 +148,6 @@ def _reached(subject: str, run: VerificationRun | None, hint: str) -> Condition:
             subject,
             met=False,
             text=f"{text}, but {units.count(unread)} of them could not be read",
-            hint="restore what is archived, or grant s3:GetObject, and verify again; --require-tier list or head"
-            " asks for no object's bytes",
+            hint=_READ_AGAIN,
         )
     return Condition(subject, met=True, text=text)

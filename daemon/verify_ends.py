@@ -39,6 +39,7 @@ from daemon.row_reading import RowReader, VerifiedTable
 from daemon.runtime import Runtime
 from daemon.sampling import DEFAULT_SAMPLE
 from daemon.scanning import ScanLimits
+from daemon.server_record import AnotherServer, database_differences, server_differences
 from daemon.source import open_source
 from daemon.tier_content import ContentTier
 from daemon.tier_head import HeadTier
@@ -162,23 +163,25 @@ async def _row_reader(
 
     Raises:
         SourceUnfitError, RefusedError, UnreachableError: the table is not what it was, or can't be read.
+        AnotherServer: these rows are not those that were copied.
     """
     journal = recorder.journal
+    server = await source.server()
+    another = [*server_differences(journal, server), *database_differences(journal, server)]
+    if another:
+        raise AnotherServer(another)
     specs = {spec.name: spec for spec in config.sources}
     tables = {
         each.id: VerifiedTable(specs[each.name], await source.describe(specs[each.name])) for each in sources
     }
     tunables = in_force(configured_tunables(config), journal.overrides)
     controls = Controls(tunables, throttle=config.throttle)
-    cutoff_us = journal.cutoff_us
-    if cutoff_us is None:
-        cutoff_us = (await source.server()).now_us
     return RowReader(
         source,
         tables,
         Pacer(controls, Activity(), runtime.now_us),
         latest=journal.latest,
-        cutoff_us=cutoff_us,
+        cutoff_us=server.now_us if journal.cutoff_us is None else journal.cutoff_us,
         limits=ScanLimits(config.upload.max_attempts, config.upload.give_up_after),
         random=runtime.random,
     )

@@ -135,7 +135,7 @@ class Verifier:
 
 
 async def repair(recorder: Recorder, reader: Reader, runs: Sequence[int], *, who: str) -> int:
-    """Let every key be driven again whose object these runs found missing, differing or foreign; return how many.
+    """Let every key be driven again whose object or row these runs found wrong; return how many.
 
     Raises:
         JournalError: the journal; what was revoked before stays so, and the next repair does the rest.

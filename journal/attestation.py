@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from journal.anchors import Anchor, newest_anchor
 from journal.connection import spill_into
+from journal.standing_findings import StandingFinding, standing_findings
 from journal.verification_runs import VerificationRun, verification_runs
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class JournalFacts:
     completed: bool
     sources: tuple[CountedSource, ...]
     runs: tuple[VerificationRun, ...]
+    findings: tuple[StandingFinding, ...] = ()
 
 
 def journal_facts(reader: Reader) -> JournalFacts:
@@ -101,6 +103,7 @@ def journal_facts(reader: Reader) -> JournalFacts:
 
 def _facts(connection: sqlite3.Connection) -> JournalFacts:
     (completed,) = connection.execute("SELECT completed_seq FROM progress").fetchone()
+    runs = tuple(verification_runs(connection))
     return JournalFacts(
         newest_anchor(connection),
         completed is not None,
@@ -110,7 +113,8 @@ def _facts(connection: sqlite3.Connection) -> JournalFacts:
                 "SELECT id, name, closed, closing_proof, proven FROM source ORDER BY id"
             ).fetchall()
         ),
-        tuple(verification_runs(connection)),
+        runs,
+        standing_findings(connection, runs),
     )
 
 
@@ -134,7 +138,8 @@ def _counted(
             outcome_seq = max(outcome_seq, seq)
     parked = connection.execute(
         "SELECT p.row_key, s.failure FROM straggler s JOIN plan p ON p.ordinal = s.ordinal"
-        " WHERE s.source = ? AND s.state = 'parked' ORDER BY s.ordinal LIMIT ?",
+        " WHERE s.source = ? AND s.state = 'parked' AND NOT EXISTS (SELECT 1 FROM plan n WHERE n.supersedes = p.ordinal)"
+        " ORDER BY s.ordinal LIMIT ?",
         (identifier, PARKED_NAMED_MAX),
     ).fetchall()
     return CountedSource(

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.comparing import TierName
+from daemon.comparing import FindingKind, TierName
 from daemon.errors import ConfigError
 from daemon.excusing import excuses
 from daemon.verdict import Demands, Facts, ScannedSource, Standby, conditions, lsn
 from journal.anchors import Anchor
 from journal.attestation import CountedSource, JournalFacts, ParkedKey, digest_line
+from journal.standing_findings import UNREADABLE, StandingFinding
 from journal.verification_runs import SampledKeys, VerificationRun
 
 CLEAN = {"checked": 10, "counts": {}, "bound": {"rate": 0.5, "confidence": 0.999}}
@@ -47,13 +48,17 @@ def run(tier, **changed):
 SAMPLED = run("content", sample=SampledKeys(5, 10))
 VERIFIED = (run("list"), SAMPLED)
 DAMAGED = run("content", exit_code=4, data={"checked": 10, "counts": {"differing": 1}})
-CHANGED = run("source", exit_code=4, data={"checked": 10, "counts": {"row_changed": 3}})
 UNREAD = run("content", data={"checked": 10, "counts": {"unreadable": 10}})
+ROTTEN = StandingFinding(40, "content", 1, "differing", 2, "k")
+CHANGED = StandingFinding(40, "source", 1, "row_changed", 3, "k")
+DELETED = StandingFinding(40, "source", 1, "row_deleted", 3, "k")
+REFUSED = StandingFinding(40, "content", 1, "unreadable", 1, "k")
+ARCHIVED = StandingFinding(40, "head", 1, "unreadable", 1, "k")
 
 
-def facts(*sources, runs=VERIFIED, **changed):
+def facts(*sources, runs=VERIFIED, findings=(), **changed):
     known = sources or (source(),)
-    journal = JournalFacts(Anchor(80, "00" * 32, "m/1"), True, tuple(known), tuple(runs))
+    journal = JournalFacts(Anchor(80, "00" * 32, "m/1"), True, tuple(known), tuple(runs), findings)
     scanned = {each.name: ScannedSource(10, {"where": 0}, 0, 0, 0) for each in known}
     return replace(Facts(journal, [], "", "", None, scanned, Demands()), **changed)
 
@@ -77,6 +82,7 @@ def test_what_is_whole_closed_and_verified_is_a_go():
         (facts(problems=["chain: event 2"]), ["journal"]),
         (facts(anchor_problem="anchor: it ends before"), ["manifest"]),
         (facts(server_change="another PostgreSQL"), ["server"]),
+        (facts(unplanned=["b"]), ["b: planned"]),
         (facts(standby=Standby("0/10", None)), ["standby"]),
         (facts(standby=Standby("0/F", "0/10")), ["standby"]),
         (facts(standby=Standby(None, "0/10")), ["standby"]),
@@ -91,14 +97,16 @@ def test_what_is_whole_closed_and_verified_is_a_go():
         (facts(runs=(run("list", sources=(2,)), SAMPLED)), ["verified by list"]),
         (facts(runs=(run("list", exit_code=4), run("list"), SAMPLED)), ["verified by list"]),
         (facts(source(), source("b", id=2, outcome_seq=56)), ["verified by list", "verified by content"]),
-        (facts(runs=(run("list"), SAMPLED, DAMAGED)), ["mismatch by content"]),
-        (
-            facts(runs=(run("list"), SAMPLED, replace(DAMAGED, sample=SAMPLED.sample))),
-            ["mismatch by content"],
-        ),
         (facts(runs=(run("list"), DAMAGED)), ["verified by content"]),
-        (facts(runs=(*VERIFIED, CHANGED)), ["mismatch by source"]),
-        (facts(runs=(run("content", sources=(2,)), *VERIFIED, DAMAGED)), ["mismatch by content"]),
+        (facts(runs=(run("list"), DAMAGED), findings=(replace(ROTTEN, run=60),)), ["verified by content"]),
+        (facts(findings=(ROTTEN, CHANGED)), ["mismatch by source", "mismatch by content"]),
+        (facts(findings=(ROTTEN,), demands=Demands(tier=TierName.LIST)), ["mismatch by content"]),
+        (facts(findings=(replace(ROTTEN, run=60),)), ["mismatch by content"]),
+        (facts(findings=(REFUSED, ARCHIVED)), ["unreadable by content"]),
+        (
+            facts(runs=(run("head"),), findings=(ARCHIVED, REFUSED), demands=Demands(tier=TierName.HEAD)),
+            ["unreadable by head"],
+        ),
         (facts(runs=(run("list"), UNREAD)), ["verified by content"]),
     ],
 )
@@ -121,13 +129,48 @@ def test_each_condition_that_is_not_met_is_named(found, subjects):
         ),
         facts(runs=(run("head"),), demands=Demands(tier=TierName.HEAD)),
         facts(runs=(run("list"), run("content"), DAMAGED)),
-        facts(runs=(*VERIFIED, replace(DAMAGED, until_seq=49))),
-        facts(runs=(*VERIFIED, replace(DAMAGED, sources=(2,)))),
+        facts(findings=(DELETED,)),
+        facts(findings=(ARCHIVED,)),
+        facts(findings=(REFUSED,), demands=Demands(tier=TierName.LIST)),
         facts(runs=(UNREAD, run("list")), demands=Demands(tier=TierName.LIST)),
     ],
 )
 def test_what_is_repaired_accepted_or_excused_is_a_go(found):
     assert failed(found) == []
+
+
+def test_a_finding_that_stands_is_counted_and_named_as_keys_may_be_shown():
+    told = conditions(
+        facts(findings=(ROTTEN, replace(ROTTEN, run=41, row_key="other"))), lambda key: f"<{key}>"
+    )
+    assert told[-1].text == "4 differing, such as <k> of a; not found right since, nor copied anew"
+
+
+def test_what_could_not_be_read_is_called_the_same_in_a_journal():
+    assert FindingKind.UNREADABLE == UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("excused", "text"),
+    [
+        ({"k"}, "1 key without a copy, such as y (f)"),
+        ({"k", "y"}, "2 keys, all excused by name"),
+    ],
+)
+def test_each_parked_key_needs_its_own_excuse(excused, text):
+    parked = (ParkedKey("k", "f"), ParkedKey("y", "f"))
+    several = facts(
+        source(parked=2, parked_keys=parked), demands=Demands(excused={"a": frozenset({*excused, "settled"})})
+    )
+    [found] = [each for each in conditions(several) if each.subject == "a: parked"]
+    assert (found.met, found.text) == (len(excused) == 2, text)
+
+
+def test_more_parked_keys_than_can_be_named_are_no_go_though_all_that_are_named_are_excused():
+    found = facts(
+        source(parked=2, parked_keys=(ParkedKey("k", "f"),)), demands=Demands(excused={"a": frozenset({"k"})})
+    )
+    assert failed(found) == ["a: parked"]
 
 
 def test_every_condition_is_told_though_the_first_is_not_met():

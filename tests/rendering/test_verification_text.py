@@ -31,7 +31,7 @@ def test_a_sample_states_what_it_proves():
         "content: checked 6,905 keys of 1,000,000 against their objects' bytes and their rows in 12s: 6,905 right by size, MD5 and SHA-256",
         "missing: none",
         "differing: none",
-        "row changed since it was copied (`plan --reconcile`, `run`): none",
+        "row changed since it was copied (`verify --repair`, `run`): none",
         "no mismatch in 6,905 of 1,000,000 keys: the mismatch rate is below 0.100 % at 99.9 % confidence",
         "no mismatch; exit code 0",
     ]
