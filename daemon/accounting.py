@@ -85,7 +85,7 @@ class Accounting:
         held = self._controls.held
         cause = limiting(
             self._activity.doing,
-            concurrency=self._controls.tunables.concurrency,
+            concurrency=self._controls.concurrency,
             held=None if held is None else held.cause,
             paused=self._controls.paused,
         )

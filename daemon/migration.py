@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from daemon.activity import Activity
 from daemon.causes import Cause
@@ -28,11 +28,9 @@ from daemon.rows import FetchedRow, ServerFacts, TableFacts, Wanted
 from daemon.runtime import Runtime
 from daemon.scanning import PlanSource, ScanLimits
 from daemon.uploader import Conditional, Destination, Target, Uploader, UploadPolicy
-from journal.entries import SourceCounts
+from journal.entries import AttemptFailed, SourceCounts
 from journal.events import Kind
 from journal.log import Journal
-
-T = TypeVar("T")
 
 
 class SourceEnd(PlanSource, Protocol):
@@ -335,11 +333,15 @@ class Migration:
                 give_up_after=upload.give_up_after,
                 etag_is_md5=s3.sse in {None, "AES256"},
             ),
-            record=self._recorder.record,
+            record=self._record_failed,
             random=self._runtime.random,
             digest_runner=self._runtime.digest_runner,
             activity=self.activity,
         )
+
+    async def _record_failed(self, entry: AttemptFailed) -> None:
+        self.controls.failed(entry)
+        await self._recorder.record(entry)
 
     async def _close(self) -> None:
         """Close the sources that are open."""

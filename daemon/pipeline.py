@@ -250,7 +250,7 @@ class Pipeline:
             with trio.CancelScope() as growing:
                 while True:
                     changed = self._controls.changed
-                    concurrency = self._controls.tunables.concurrency
+                    concurrency = self._controls.concurrency
                     self._slots.resize(concurrency)
                     for _ in range(concurrency - working):
                         working += 1
@@ -260,7 +260,7 @@ class Pipeline:
     async def _upload(self, uploads: trio.MemoryReceiveChannel[Fetched]) -> None:
         async with uploads:
             async for upload in uploads:
-                await self._slots.take()
+                slot = await self._slots.take()
                 try:
                     key = object_key(upload.source.layout, upload.key.row_key)
                     settled = await self._uploader.copy(
@@ -270,6 +270,8 @@ class Pipeline:
                         upload.row,
                         replacing=upload.key.ordinal in self._replacing,
                     )
+                    if isinstance(settled, Settled):
+                        self._controls.served(under_way=self._slots.taken, full=self._slots.full_since(slot))
                 finally:
                     self._slots.give_back()
                     self._budget.release(upload.key.size)
