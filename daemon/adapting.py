@@ -11,7 +11,8 @@ to slow down, or none at all. In the order in which a session meets them:
 - **Recovery** (RFC 9438, 4.4, the concave region): half of what is missing to just under the level at which trouble
   came, in each round.
 - **A plateau** there, for seconds and rounds both, so that it outweighs the recovery whatever a round takes.
-- **Probing** (RFC 9438, 4.5, the convex region): one more in the first round, twice as many in each later one.
+- **Probing** (RFC 9438, 4.5, the convex region): one more in the first round, twice as many in each later one, which
+  begins no sooner than trouble from the one before would be noticed: silence takes as long as a timeout.
 
 Only uploads served while the limit was what held others back make it grow (RFC 9438, 5.8).
 """
@@ -30,19 +31,21 @@ if TYPE_CHECKING:
     from journal.entries import AttemptFailed
 
 START = 8
-"""The first limit: the order of TCP's initial window (RFC 6928 has 10), a power of two below the default ceiling."""
-PLATEAU_SECONDS, PLATEAU_SECONDS_MAX = 10.0, 60.0
+"""The first limit: the order of TCP's initial window (RFC 6928 has 10), an eighth of the default ceiling."""
+PLATEAU_SECONDS, PLATEAU_SECONDS_MAX = 1.0, 60.0
 """How long the limit rests before it is probed, doubled each time that probing ends at the same level: a steady
-endpoint refuses about one upload a minute, and one that takes more is found out within a minute."""
+endpoint refuses one upload a minute, and one that takes more is found out within a minute."""
 PLATEAU_ROUNDS = 20
 """Rounds that it rests at least: a recovery takes about five, at three quarters of the level on average."""
 MARGIN = 20
 """Recovery ends this fraction of the level below it: noise of a few per cent is no reason to be refused again."""
+MARGIN_REFUTED = 4
+"""The same where trouble came on the plateau, so that its level was too high (RFC 9438, 4.7, fast convergence)."""
 PROBE_FRACTION = 4
 """Probing adds at most this fraction of the limit in a round: an overshoot is refused, and costs a cut."""
 RECORD_SECONDS = 10.0
-"""Between two recorded cuts, and before growth is recorded; slow start's doublings excepted, which are ten at most. So
-a day has at most 17,280 such events whatever the endpoint does, and under a steady one about 2900."""
+"""Between two recorded cuts, and before growth is recorded; slow start's doublings excepted, which are ten at most.
+So a day has at most 17,280 such events whatever the endpoint does, and under a steady one at most 4320."""
 
 ATTEMPTS = frozenset({"PUT", "HEAD", "GET"})
 """Operations of uploads: a fetch that fails says nothing about the bucket."""
@@ -112,6 +115,7 @@ class Adaptation:
         self._plateau_rounds = 0
         self._probe_at: float | None = None
         self._probe_gain = 0
+        self._notice = 0.0
         # What is to be recorded.
         self._cause: Cause | Growth = Growth.GREW
         self._ordinal: int | None = None
@@ -164,9 +168,11 @@ class Adaptation:
         )
         if not self._draining:
             # Trouble of another kind, before the first cut has taken effect, came at the same level.
+            resting = self._probe_at is not None and self._probe_gain == 0
             self._level = before
-            self._target = before - max(1, before // MARGIN)
+            self._target = before - max(1, before // (MARGIN_REFUTED if resting else MARGIN))
         self._draining = True
+        self._notice = now - began
         self._probe_at, self._probe_gain, self._plateau_rounds = None, 0, 0
         self.limit = max(1, before // 2)
         self._begin_round(now)
@@ -230,4 +236,5 @@ class Adaptation:
             self._plateau_rounds += 1
             return 0
         self._probe_gain = max(1, min(2 * self._probe_gain, self.limit // PROBE_FRACTION))
+        self._probe_at = now + self._notice
         return self._probe_gain

@@ -143,10 +143,10 @@ def plateau_seconds(adaptation: Adaptation, now: float) -> tuple[float, float]:
 
 def test_a_level_found_again_and_again_is_probed_less_often():
     adaptation, now, rests = grown_to(10), 0.0, []
-    for _ in range(5):
+    for _ in range(8):
         rest, now = plateau_seconds(adaptation, now)
         rests.append(round(rest))
-    assert rests == [10, 20, 40, PLATEAU_SECONDS_MAX, PLATEAU_SECONDS_MAX]
+    assert rests == [1, 2, 4, 8, 16, 32, PLATEAU_SECONDS_MAX, PLATEAU_SECONDS_MAX]
 
 
 def test_a_lower_ceiling_applies_at_once_and_a_higher_one_is_grown_to():
