@@ -28,6 +28,8 @@ from daemon.causes import Cause
 from daemon.retrying import FailureClass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from journal.entries import AttemptFailed
 
 START = 8
@@ -125,18 +127,18 @@ class Adaptation:
         self._cut_recorded_at = -math.inf
         self._begin_round(0.0)
 
-    def served(self, *, under_way: int, full: bool, now: float) -> bool:
-        """Note that an upload was served; return whether the limit has grown.
+    def served(self, *, under_way: int, full: bool, clock: Callable[[], float]) -> bool:
+        """Note that an upload was served just now; return whether the limit has grown.
 
         Args:
             under_way: uploads under way, this one included.
             full: as many as allowed were under way at some moment while this one was.
-            now: when.
+            clock: asked about once in a round only, since this is called for each object.
         """
         if under_way > self.limit:
             return False
         if self._draining:
-            self._draining = False
+            self._draining, now = False, clock()
             self._episodes = {kind: min(end, now) for kind, end in self._episodes.items()}
         if not full or self.limit >= self.ceiling:
             return False
@@ -151,7 +153,7 @@ class Adaptation:
             recovering = self._level is not None and self.limit <= self._target
             self._caused_by(Growth.RECOVERED if recovering else Growth.GREW)
         if self._steps_left == 0:
-            self._begin_round(now)
+            self._begin_round(clock())
         return grown
 
     def failed(self, kind: Cause, *, began: float, now: float, ordinal: int | None = None) -> bool:

@@ -83,7 +83,7 @@ class Controls:
         """Note that an upload was served, as `Adaptation.served` has it: more may be allowed by that."""
         adaptation = self._adaptation
         if adaptation is not None and adaptation.served(
-            under_way=under_way, full=full, now=trio.current_time()
+            under_way=under_way, full=full, clock=trio.current_time
         ):
             self._tell()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -25,10 +26,15 @@ BUSY = Cause.S3_SLOW_DOWN
 SILENT = Cause.UNREACHABLE
 
 
+def at(now: float) -> Callable[[], float]:
+    """A clock that stands still."""
+    return lambda: now
+
+
 def serve(adaptation: Adaptation, uploads: int, *, now: float = 0.0) -> None:
     """So many uploads are served while the limit is what holds others back."""
     for _ in range(uploads):
-        adaptation.served(under_way=adaptation.limit, full=True, now=now)
+        adaptation.served(under_way=adaptation.limit, full=True, clock=at(now))
 
 
 def grown_to(limit: int, ceiling: int = 1024) -> Adaptation:
@@ -59,7 +65,7 @@ def test_slow_start_doubles_in_each_round_up_to_the_ceiling():
 def test_nothing_grows_while_the_limit_holds_nobody_back():
     adaptation = Adaptation(64)
     for _ in range(10_000):
-        assert not adaptation.served(under_way=3, full=False, now=0.0)
+        assert not adaptation.served(under_way=3, full=False, clock=at(0.0))
     assert adaptation.limit == START
 
 
@@ -72,9 +78,9 @@ def test_trouble_halves_once_however_many_attempts_of_one_episode_meet_it(kind):
         assert not adaptation.failed(kind, began=9.0, now=10.0)
     # A retry begins after the cut, but while what was under way at the cut still is.
     assert not adaptation.failed(kind, began=10.2, now=10.3)
-    adaptation.served(under_way=33, full=True, now=10.5)
+    adaptation.served(under_way=33, full=True, clock=at(10.5))
     assert not adaptation.failed(kind, began=10.5, now=10.6)
-    adaptation.served(under_way=32, full=False, now=11.0)
+    adaptation.served(under_way=32, full=False, clock=at(11.0))
     assert not adaptation.failed(kind, began=10.9, now=11.2)
     assert adaptation.failed(kind, began=11.1, now=11.3)
     assert adaptation.limit == 16
@@ -205,7 +211,7 @@ def test_whatever_happens_the_limit_keeps_its_bounds_and_its_reasons(ceiling, st
             case "served", [under_way, full, times]:
                 for _ in range(times):
                     before = adaptation.limit
-                    grown = adaptation.served(under_way=under_way, full=full, now=now)
+                    grown = adaptation.served(under_way=under_way, full=full, clock=at(now))
                     if under_way <= before:
                         ended |= dict.fromkeys(under_cut, now)
                         under_cut.clear()
@@ -263,7 +269,7 @@ def test_cuts_too_close_to_be_told_one_by_one_are_counted():
     cut(adaptation, SILENT, now=1.0)
     assert adaptation.take_change(1.0) is not None
     for now in (2.0, 3.0):
-        adaptation.served(under_way=1, full=False, now=now)
+        adaptation.served(under_way=1, full=False, clock=at(now))
         cut(adaptation, BUSY, now=now)
         assert adaptation.take_change(now) is None
     change = adaptation.take_change(1.0 + RECORD_SECONDS)
