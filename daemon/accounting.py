@@ -114,8 +114,9 @@ class Accounting:
             "cuts": change.cuts,
         }
         with trio.CancelScope(shield=True):
-            # The failed attempt that it follows from goes before it.
-            await self._recorder.flush()
+            if change.cuts:
+                # The failed attempt that it follows from goes before it.
+                await self._recorder.flush()
             await self._recorder.call(
                 lambda journal, now_us: journal.note(
                     Kind.CONCURRENCY_CHANGED, data, ordinal=change.ordinal, now_us=now_us

@@ -46,8 +46,8 @@ MARGIN_REFUTED = 4
 PROBE_FRACTION = 4
 """Probing adds at most this fraction of the limit in a round: an overshoot is refused, and costs a cut."""
 RECORD_SECONDS = 10.0
-"""Between two recorded cuts, and before growth is recorded; slow start's doublings excepted, which are ten at most.
-So a day has at most 17,280 such events whatever the endpoint does, and under a steady one at most 4320."""
+"""Between two recorded cuts, and before growth is recorded; slow start's doublings excepted, seven up to 1024.
+So a day has at most 17,280 such events whatever the endpoint does, and under a steady one about 4320."""
 
 ATTEMPTS = frozenset({"PUT", "HEAD", "GET"})
 """Operations of uploads: a fetch that fails says nothing about the bucket."""

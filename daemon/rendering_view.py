@@ -82,18 +82,18 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """How many uploads may be under way at once, of how many at most, and what made that so, as last recorded."""
+    """How many uploads may be under way at once, of how many at most, and what made that so, as last recorded.
+
+    Attributes:
+        cuts: how often trouble halved it by that; 0 where it grew.
+    """
 
     limit: int
     ceiling: int
     cause: str
     words: str
     since_us: int
-
-    @property
-    def troubled(self) -> bool:
-        """Whether trouble with the endpoint made it less."""
-        return self.cause in set(Cause)
+    cuts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,7 @@ def _concurrency(note: NoteStatus | None) -> Concurrency | None:
         return None
     data = note.data
     words = change_words(str(data["cause"]), data["cuts"])
-    return Concurrency(data["to"], data["ceiling"], str(data["cause"]), words, note.ts_us)
+    return Concurrency(data["to"], data["ceiling"], str(data["cause"]), words, note.ts_us, data["cuts"])
 
 
 def _deadline_us(note: NoteStatus | None) -> int | None:

@@ -178,7 +178,7 @@ def _banners(view: View, phase: Phase) -> list[str]:
         found.append(
             banner("warn", f"{held}: {units.shown(view.throttle.words)}", f"{detail} for {lasted}".lstrip())
         )
-    if view.concurrency is not None and view.concurrency.troubled:
+    if view.concurrency is not None and view.concurrency.cuts:
         one = view.concurrency
         since = units.ago(one.since_us, now_us)
         text = f"{one.limit} of {one.ceiling}, {units.shown(one.words)}, {since}"

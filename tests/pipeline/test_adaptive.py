@@ -127,8 +127,11 @@ async def test_every_change_is_on_record_with_its_cause_and_there_are_few(tmp_pa
     rig = limited(tmp_path, HiddenLimit(24), rows=9000)
     async with rig.running():
         await trio.sleep(170)
+        status = rig.status()
         rig.drain.request("SIGTERM")
     changes = rig.events("concurrency_changed")
+    assert status.concurrency is not None
+    assert status.concurrency.data in changes
     assert changes[0] == {"from": START, "to": 2 * START, "cause": "grew", "ceiling": CEILING, "cuts": 0}
     assert {change["cause"] for change in changes} == {"grew", "s3_slow_down", "recovered"}
     assert all(earlier["to"] == later["from"] for earlier, later in pairwise(changes))
