@@ -47,7 +47,7 @@ PROBE_FRACTION = 4
 """Probing adds at most this fraction of the limit in a round: an overshoot is refused, and costs a cut."""
 RECORD_SECONDS = 10.0
 """Between two recorded cuts, and before growth is recorded; slow start's doublings excepted, seven up to 1024.
-So a day has at most 17,280 such events whatever the endpoint does, and under a steady one about 4320."""
+So a day has at most 17,280 such events whatever the endpoint does, and under a steady one about 2000."""
 
 ATTEMPTS = frozenset({"PUT", "HEAD", "GET"})
 """Operations of uploads: a fetch that fails says nothing about the bucket."""

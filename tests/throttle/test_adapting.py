@@ -289,3 +289,22 @@ def test_no_endpoint_makes_it_record_more_than_two_changes_in_ten_seconds_after_
         if (change := adaptation.take_change(now)) is not None and (change.cuts or change.cause != "grew"):
             moments.append(now)
     assert all(later - moment >= RECORD_SECONDS for moment, later in zip(moments, moments[2:], strict=False))
+
+
+def test_an_hour_at_a_steady_endpoint_makes_less_than_a_hundred_events_and_refusals():
+    """Rounds of 0.1 s; the endpoint takes 24 at once."""
+    adaptation, hour = Adaptation(128), 3600
+    events = refusals = 0
+    for tenth in range(10 * hour):
+        now = tenth / 10
+        if adaptation.limit > 24:
+            refusals += 1
+            adaptation.failed(BUSY, began=now, now=now)
+            adaptation.served(under_way=1, full=False, clock=at(now))
+        for _ in range(adaptation.limit):
+            if adaptation.limit <= 24:
+                serve(adaptation, 1, now=now)
+        if tenth % 10 == 0 and adaptation.take_change(now) is not None:
+            events += 1
+    assert events < 100
+    assert refusals < 100
