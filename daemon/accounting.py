@@ -8,12 +8,14 @@ from collections.abc import Callable
 import trio
 
 from daemon.activity import Activity
-from daemon.causes import WORDS, Cause, limiting
+from daemon.adapting import Change
+from daemon.causes import WORDS, Cause, change_words, limiting
 from daemon.controls import Controls
 from daemon.instruments import Histogram
 from daemon.ledger import Began, Ledger, SlowDownEvent
 from daemon.log_events import LogEvent, log_event
 from daemon.recorder import Recorder
+from journal.events import Kind
 from journal.log import Journal
 
 LOOK_SECONDS = 1.0
@@ -28,7 +30,7 @@ def unexplained(_cause: Cause) -> str:
 
 
 class Accounting:
-    """The one place that records slow-downs and samples of progress, whatever their cause."""
+    """The one place that records slow-downs, changes of concurrency and samples of progress, whatever their cause."""
 
     def __init__(
         self,
@@ -77,20 +79,49 @@ class Accounting:
         Raises:
             JournalError: from the recorder.
         """
-        await self._look()
+        await self._look(last=True)
         await self._record(self._ledger.close())
         await self._sample()
 
-    async def _look(self) -> None:
+    async def _look(self, *, last: bool = False) -> None:
+        change = self._controls.take_change(last=last)
+        if change is not None:
+            await self._record_change(change)
         held = self._controls.held
         cause = limiting(
             self._activity.doing,
-            concurrency=self._controls.tunables.concurrency,
+            concurrency=self._controls.concurrency,
             held=None if held is None else held.cause,
             paused=self._controls.paused,
         )
         detail = held.detail if held is not None and held.cause is cause else self._explain(cause)
         await self._record(self._ledger.look(trio.current_time(), cause, detail))
+
+    async def _record_change(self, change: Change) -> None:
+        log_event(
+            LogEvent.CONCURRENCY_CHANGED,
+            f"uploads at once: {change.before} to {change.after} of {change.ceiling}: {change_words(change.cause, change.cuts)}",
+            before=change.before,
+            after=change.after,
+            ceiling=change.ceiling,
+            cause=change.cause,
+        )
+        data = {
+            "from": change.before,
+            "to": change.after,
+            "cause": change.cause,
+            "ceiling": change.ceiling,
+            "cuts": change.cuts,
+        }
+        with trio.CancelScope(shield=True):
+            if change.cuts:
+                # The failed attempt that it follows from goes before it.
+                await self._recorder.flush()
+            await self._recorder.call(
+                lambda journal, now_us: journal.note(
+                    Kind.CONCURRENCY_CHANGED, data, ordinal=change.ordinal, now_us=now_us
+                )
+            )
 
     async def _record(self, events: list[SlowDownEvent]) -> None:
         for event in events:

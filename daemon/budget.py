@@ -45,11 +45,13 @@ class Slots:
     def __init__(self, total: int) -> None:
         self.total = total
         self.taken = 0
+        self._takes = 0
+        self._full_at = 0
         self._waiting = 0
         self._freed = trio.Event()
 
-    async def take(self) -> None:
-        """Wait for a free slot, then take it; no checkpoint where one is free."""
+    async def take(self) -> int:
+        """Wait for a free slot, then take it; no checkpoint where one is free. The number is for `full_since`."""
         while self.taken >= self.total:
             self._waiting += 1
             try:
@@ -57,6 +59,14 @@ class Slots:
             finally:
                 self._waiting -= 1
         self.taken += 1
+        self._takes += 1
+        if self.taken == self.total:
+            self._full_at = self._takes
+        return self._takes
+
+    def full_since(self, take: int) -> bool:
+        """Say whether every slot was taken at some moment since the one of this number was."""
+        return self._full_at >= take
 
     def give_back(self) -> None:
         """Leave a slot."""

@@ -56,6 +56,13 @@ def cause_words(cause: str) -> str:
     return WORDS[Cause(cause)] if cause in set(Cause) else cause
 
 
+def change_words(cause: str, cuts: int) -> str:
+    """Return why the number of uploads at once changed: "halved 3 times, last by S3 503", "grew"; for people."""
+    if not cuts:
+        return cause
+    return f"halved{f' {cuts} times, last' if cuts > 1 else ''} by {cause_words(cause)}"
+
+
 AT_WORK: frozenset[Cause] = frozenset(
     {Cause.NETWORK, Cause.SOURCE, Cause.PLANNING, Cause.CLOSING, Cause.OTHER}
 )

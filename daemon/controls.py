@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import trio
 
+from daemon.adapting import Adaptation, Change, trouble
 from daemon.causes import HOLDS, Cause
 from daemon.config import ThrottleConfig
 from daemon.drain import Drain
 from daemon.tunables import Tunables
+from journal.entries import AttemptFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Controls:
     """The state that pipeline and planner look at, and wait on.
 
     Attributes:
-        tunables: in force now.
+        tunables: in force now, but for `concurrency`, where that adapts.
         throttle: the configuration's, in force now; its rates are in the tunables, under what operators set.
         paused: an operator's pause: nothing new is claimed or scanned, what is claimed is ended.
         over: the session has decided how it ends: nothing new is taken up any more.
@@ -37,14 +39,26 @@ class Controls:
     """
 
     def __init__(
-        self, tunables: Tunables, *, throttle: ThrottleConfig | None = None, paused: bool = False
+        self,
+        tunables: Tunables,
+        *,
+        throttle: ThrottleConfig | None = None,
+        paused: bool = False,
+        adaptive: bool = False,
     ) -> None:
+        """Begin with these; `adaptive` makes `tunables.concurrency` a ceiling."""
         self.tunables = tunables
+        self._adaptation = Adaptation(tunables.concurrency) if adaptive else None
         self.throttle = ThrottleConfig() if throttle is None else throttle
         self.paused = paused
         self.over = False
         self.changed = trio.Event()
         self._holds: dict[Cause, Hold] = {}
+
+    @property
+    def concurrency(self) -> int:
+        """Uploads that may be under way at once now."""
+        return self.tunables.concurrency if self._adaptation is None else self._adaptation.limit
 
     @property
     def held(self) -> Hold | None:
@@ -64,9 +78,35 @@ class Controls:
     def set(self, tunables: Tunables, *, throttle: ThrottleConfig | None = None) -> None:
         """Put other tunables in force, for everyone waiting too, and with a reload another `[throttle]`."""
         self.tunables = tunables
+        if self._adaptation is not None:
+            self._adaptation.set_ceiling(tunables.concurrency)
         if throttle is not None:
             self.throttle = throttle
         self._tell()
+
+    def served(self, *, under_way: int, full: bool) -> None:
+        """Note that an upload was served, as `Adaptation.served` has it: more may be allowed by that."""
+        adaptation = self._adaptation
+        if adaptation is not None and adaptation.served(
+            under_way=under_way, full=full, clock=trio.current_time
+        ):
+            self._tell()
+
+    def failed(self, entry: AttemptFailed) -> None:
+        """Note that an attempt has failed just now: fewer may be allowed by that."""
+        kind = trouble(entry)
+        if self._adaptation is None or kind is None:
+            return
+        now = trio.current_time()
+        began = now - (entry.milliseconds or 0) / 1000
+        if self._adaptation.failed(kind, began=began, now=now, ordinal=entry.ordinal):
+            self._tell()
+
+    def take_change(self, *, last: bool = False) -> Change | None:
+        """Return what is to be put on record of `concurrency` now, once; `last` as nobody will ask again."""
+        return (
+            None if self._adaptation is None else self._adaptation.take_change(trio.current_time(), last=last)
+        )
 
     def pause(self) -> None:
         """Let nothing new begin until `resume`; harmless when repeated."""

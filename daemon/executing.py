@@ -119,7 +119,7 @@ class LocalExecutor:
             with trio.CancelScope() as growing:
                 while True:
                     changed = self._controls.changed
-                    concurrency = self._controls.tunables.concurrency
+                    concurrency = self._controls.concurrency
                     self._slots.resize(concurrency)
                     for _ in range(concurrency - working):
                         working += 1
@@ -129,7 +129,7 @@ class LocalExecutor:
     async def _upload(self, uploads: trio.MemoryReceiveChannel[Fetched], outcomes: Outcomes) -> None:
         async with uploads:
             async for upload in uploads:
-                await self._slots.take()
+                slot = await self._slots.take()
                 try:
                     settled = await self._uploader.copy(
                         upload.key.ordinal,
@@ -138,6 +138,8 @@ class LocalExecutor:
                         upload.row,
                         replacing=upload.replacing,
                     )
+                    if isinstance(settled, Settled):
+                        self._controls.served(under_way=self._slots.taken, full=self._slots.full_since(slot))
                 finally:
                     self._slots.give_back()
                     self._budget.release(upload.key.size)

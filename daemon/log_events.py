@@ -58,6 +58,10 @@ class LogEvent(Enum):
         "where status page and metrics are, and how long they outlive the session",
     )
     METRICS_EXPOSED = (logging.WARNING, "`metrics.address` can be reached from other machines")
+    CONCURRENCY_CHANGED = (
+        logging.INFO,
+        "more or fewer uploads at once than before, and why: trouble, or the endpoint took more",
+    )
     LINGERING = (logging.INFO, "the session has ended, and how; only status page and metrics are left")
     PROGRESS_UNREAD = (logging.WARNING, "the journal could not be read to show progress; tried again")
     DRAIN_REQUESTED = (logging.WARNING, "it was asked to stop: work in hand ends, nothing new begins")

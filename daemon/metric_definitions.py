@@ -70,6 +70,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition("slow_downs_total", "counter", ("cause",), "Slow-downs on record as ended, by cause."),
     Definition("concurrency_limit", "gauge", (), "Uploads that may be under way at once."),
+    Definition("concurrency_ceiling", "gauge", (), "What that limit may grow to, as configured or set."),
     Definition("rows_per_second_limit", "gauge", (), "Rows per second fetched at most; absent: no limit."),
     Definition("bytes_per_second_limit", "gauge", (), "Bytes per second fetched at most; absent: no limit."),
     Definition(

@@ -61,6 +61,7 @@ class Observed:
     Attributes:
         recorded: None while there is no journal yet.
         tunables: in force; None before the session has begun.
+        concurrency: uploads that may be under way at once; None likewise.
         credentials_expire_us, deadline_us: microseconds since 1970-01-01 UTC.
         disk_reserve_bytes: below which the migration holds.
         heartbeat_age_seconds: None where nothing beats.
@@ -70,6 +71,7 @@ class Observed:
     recorded: Recorded | None
     instruments: Instruments
     tunables: Tunables | None = None
+    concurrency: int | None = None
     credentials_expire_us: int | None = None
     deadline_us: int | None = None
     disk_reserve_bytes: int | None = None
@@ -107,8 +109,9 @@ def families(observed: Observed) -> list[Metric]:
     made.gauge("journal_disk_reserve_bytes", observed.disk_reserve_bytes)
     made.time("deadline_timestamp_seconds", observed.deadline_us)
     made.time("credentials_expiry_timestamp_seconds", observed.credentials_expire_us)
+    made.gauge("concurrency_limit", observed.concurrency)
     if observed.tunables is not None:
-        made.gauge("concurrency_limit", observed.tunables.concurrency)
+        made.gauge("concurrency_ceiling", observed.tunables.concurrency)
         made.gauge("rows_per_second_limit", observed.tunables.rows_per_second)
         made.gauge("bytes_per_second_limit", observed.tunables.bytes_per_second)
     if observed.recorded is not None:

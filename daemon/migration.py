@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeVar
 
 from daemon.activity import Activity
 from daemon.budget import ByteBudget
@@ -32,11 +31,9 @@ from daemon.scanning import ScanLimits
 from daemon.upload_processes import ProcessExecutor, Spawn, spawned
 from daemon.upload_shares import processes_in_force
 from daemon.uploader import Conditional, Destination, Uploader
-from journal.entries import SourceCounts
+from journal.entries import AttemptFailed, SourceCounts
 from journal.events import Kind
 from journal.log import Journal
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +232,7 @@ class Migration:
         )
 
     def _executor(self, target: TargetEnd, destinations: dict[str, Destination]) -> Executor:
-        config, runtime, record = self._config, self._runtime, self._recorder.record
+        config, runtime = self._config, self._runtime
         connections = config.fetch_connections
         processes = processes_in_force(config.upload.processes, cores=runtime.cores, connections=connections)
         budget = ByteBudget(config.upload.max_in_flight)
@@ -250,7 +247,7 @@ class Migration:
                 self.activity,
                 self._drain,
                 runtime.random,
-                record=record,
+                record=self._recorder.record,
             )
         start = Start(
             config,
@@ -262,7 +259,13 @@ class Migration:
             self._server,
         )
         totals = Totals(
-            budget, self.pacer, self.activity, self._drain, runtime.instruments, target.credentials, record
+            budget,
+            self.pacer,
+            self.activity,
+            self._drain,
+            runtime.instruments,
+            target.credentials,
+            self._record_failed,
         )
         return ProcessExecutor(processes, start, totals, self.controls, spawn=self._spawn)
 
@@ -273,8 +276,12 @@ class Migration:
             self._recorder.journal.migration_id,
             self.activity,
             self._runtime,
-            record=self._recorder.record,
+            record=self._record_failed,
         )
+
+    async def _record_failed(self, entry: AttemptFailed) -> None:
+        self.controls.failed(entry)
+        await self._recorder.record(entry)
 
     async def _close(self) -> None:
         """Close the sources that are open."""

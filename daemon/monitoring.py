@@ -160,6 +160,7 @@ class Monitor:
             recorded=await self._recorded(),
             instruments=self._runtime.instruments,
             tunables=None if controls is None else controls.tunables,
+            concurrency=None if controls is None else controls.concurrency,
             credentials_expire_us=None if bucket is None else bucket.credentials_expire_us,
             deadline_us=self._config.migration.deadline_us,
             disk_reserve_bytes=reserve_of(migration.journal.parent, migration.disk_reserve),

@@ -276,7 +276,9 @@ def _refuse_differences(config: Config, name: str, order: Order, differences: li
 def controls_of(config: Config, journal: Journal) -> Controls:
     """Return what a session may do as it begins: what the file says, under what operators have set and paused."""
     tunables = in_force(configured_tunables(config), journal.overrides)
-    return Controls(tunables, throttle=config.throttle, paused=journal.paused)
+    return Controls(
+        tunables, throttle=config.throttle, paused=journal.paused, adaptive=config.upload.adaptive
+    )
 
 
 def begin_session(journal: Journal, config: Config, server: ServerFacts | None, now_us: int) -> None:

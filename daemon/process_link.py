@@ -29,6 +29,7 @@ from daemon.process_messages import (
     Released,
     Renewed,
     Reserve,
+    Served,
     Start,
     Stopping,
     ToCoordinator,
@@ -78,6 +79,7 @@ class Link:
         *,
         told_busy: Callable[[bool], None],
         told_settled: Callable[[], None],
+        told_served: Callable[[Served], None],
     ) -> None:
         """Begin with nothing said.
 
@@ -88,6 +90,7 @@ class Link:
             outcomes: takes what became of its keys.
             told_busy: called when there are keys for it, and when it has none any more.
             told_settled: called at every outcome.
+            told_served: called with what it says of its load.
         """
         self.held: dict[int, tuple[CopySource, ClaimedKey]] = {}
         self.reserved = 0
@@ -98,6 +101,7 @@ class Link:
         self._outcomes = outcomes
         self._told_busy = told_busy
         self._told_settled = told_settled
+        self._told_served = told_served
         self._ready = trio.Event()
         self._started = False
         self._allowance: Allowance | None = None
@@ -171,13 +175,15 @@ class Link:
             case _:
                 self._note(message)
 
-    def _note(self, message: Released | Ready | Measured | Logged | Finished) -> None:
+    def _note(self, message: Released | Ready | Served | Measured | Logged | Finished) -> None:
         match message:
             case Released():
                 self.reserved -= message.size
                 self._totals.budget.release(message.size)
             case Ready():
                 self._ready.set()
+            case Served():
+                self._told_served(message)
             case Measured():
                 self._totals.activity.elsewhere(self._number, message.doing)
                 for operation, (counts, seconds) in message.requests.items():

@@ -123,6 +123,14 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """How many uploads were served since the last word, beside as many others as were allowed; and are under way."""
+
+    number: int
+    under_way: int
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What a process is at, and what its instruments have counted since it last said so.
 
@@ -160,5 +168,5 @@ class Finished:
 Outcome: TypeAlias = Settled | Parked | AttemptFailed
 ToProcess: TypeAlias = Start | Work | Allowance | Stopping | Renewed | Granted | NoMoreWork
 ToCoordinator: TypeAlias = (
-    Ready | Outcome | Reserve | Admit | Refresh | Released | Measured | Logged | Failed | Finished
+    Ready | Outcome | Reserve | Admit | Refresh | Released | Served | Measured | Logged | Failed | Finished
 )

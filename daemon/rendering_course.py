@@ -25,6 +25,10 @@ def force_facts(seen: View) -> list[tuple[str, str]]:
         began = units.ago(seen.throttle.since_us, seen.now_us)
         detail = f": {units.one_line(seen.throttle.detail)}" if seen.throttle.detail else ""
         facts.append(("throttled", f"{units.shown(seen.throttle.words)}{detail}; began {began}"))
+    if seen.concurrency is not None:
+        one = seen.concurrency
+        since = units.ago(one.since_us, seen.now_us)
+        facts.append(("concurrency", f"{one.limit} of {one.ceiling} ({units.shown(one.words)}, {since})"))
     if seen.tunables is not None:
         words = units.shown(" ".join(seen.tunables.words))
         instead = f"{words}, whatever the configuration says; by {_by(seen.tunables, seen.now_us)}"

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from daemon import rendering_units as units
+from daemon.causes import change_words
 from daemon.rendering_verified import checked_words, found_words, verified
 from journal.events import VERSION, Kind
 from journal.lifecycle import OUTCOME_OF_CODE
@@ -256,6 +257,11 @@ def _surveyed(data: Mapping[str, Any]) -> str:
     return units.shown(f"s3://{data['bucket']}/{data['prefix']} by {data['who']}: {found}")
 
 
+def _concurrency_changed(data: Mapping[str, Any]) -> str:
+    why = change_words(data["cause"], data["cuts"])
+    return units.shown(f"{data['from']} to {data['to']} of {data['ceiling']} uploads at once: {why}")
+
+
 def _attested(data: Mapping[str, Any]) -> str:
     why = f": {', '.join(data['not_met'])}" if data["not_met"] else ""
     return units.shown(f"{data['verdict']} by {data['who']} at event {data['head_seq']}{why}")
@@ -303,6 +309,7 @@ _SENTENCES: dict[str, Callable[[Any], str]] = {
     Kind.PROGRESS_SAMPLED: lambda data: ", ".join(
         f"{units.shown(cause)} {ms / 1000:g} s" for cause, ms in data["spent_ms"].items()
     ),
+    Kind.CONCURRENCY_CHANGED: _concurrency_changed,
     Kind.HOOK_RAN: facts_words,
     Kind.SETTINGS_CHANGED: facts_words,
     Kind.SERVER_RECORDED: facts_words,

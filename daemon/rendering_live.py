@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def live_text(facts: Mapping[str, Any]) -> str:
-    """Return "live: pid 4711, last heartbeat 3 s ago, journal in 2 ms, concurrency 16, no rate limit, …".
+    """Return "live: pid 4711, last heartbeat 3 s ago, journal in 2 ms, concurrency 9 of 16, no rate limit, …".
 
     Args:
         facts: as the daemon sent them (`Steering.answer`), foreign text in them not yet escaped.
@@ -26,7 +26,7 @@ def live_text(facts: Mapping[str, Any]) -> str:
         f"pid {facts['pid']}",
         *(["no heartbeat yet"] if beat is None else [f"last heartbeat {beat:.0f} s ago"]),
         f"journal in {facts['journal_ms']} ms",
-        f"concurrency {facts['concurrency']}",
+        f"concurrency {facts.get('concurrency_limit', facts['concurrency'])} of {facts['concurrency']}",
         *(rates or ["no rate limit"]),
         f"held by {held['cause'].replace('_', ' ')}: {held['detail']}" if held else "nothing holds it",
     ]

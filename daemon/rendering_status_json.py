@@ -38,6 +38,8 @@ def status_json(status: MigrationStatus, *, now_us: int, past: bool = False) -> 
     - `head_seq`, `last_event_us`, `last_event_age_seconds`, `completed_us`.
     - `pause`: the operator's pause in force: `who`, `since_us`; `tunables`: the same with `overrides`, what an
       operator has set, null lifting a limit; `throttle`: the slow-down in force: `cause`, `detail`, `since_us`.
+    - `concurrency`: uploads at once, as they have adapted in the session that works: `limit`, `ceiling`, `cause` of the
+      newest change on record (s3_slow_down, unreachable, grew, recovered, ceiling), `since_us`.
     - `deadline_us`: `migration.deadline` of the newest session.
     - `speed`: of all sources: `rows_per_second_1m` and `rows_per_second_15m` (keys settled; to three decimals),
       `bytes_per_second_1m` and `bytes_per_second_15m` (uploaded; integers), `eta_seconds` of copying.
@@ -84,6 +86,7 @@ def status_json(status: MigrationStatus, *, now_us: int, past: bool = False) -> 
             "detail": seen.throttle.detail,
             "since_us": seen.throttle.since_us,
         },
+        "concurrency": _concurrency(seen),
         "deadline_us": seen.deadline_us,
         "speed": _speed(seen.total.speed),
         "time": _time(seen),
@@ -103,6 +106,13 @@ def _tunables(status: MigrationStatus, seen: View) -> dict[str, Any] | None:
         return None
     overrides = status.tunables.data["overrides"]
     return {"who": seen.tunables.who, "since_us": seen.tunables.since_us, "overrides": overrides}
+
+
+def _concurrency(seen: View) -> dict[str, Any] | None:
+    one = seen.concurrency
+    if one is None:
+        return None
+    return {"limit": one.limit, "ceiling": one.ceiling, "cause": one.cause, "since_us": one.since_us}
 
 
 def _speed(speed: Speed) -> dict[str, Any]:

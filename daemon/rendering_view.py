@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.causes import HOLDS, Cause, cause_words
+from daemon.causes import HOLDS, Cause, cause_words, change_words
 from daemon.rendering_advice import next_steps, reason
 from daemon.rendering_pace import Speed, amounts_of, at_work, speeds
 from daemon.rendering_verified import Verified, verified
@@ -81,6 +81,22 @@ class Throttle:
 
 
 @dataclass(frozen=True, slots=True)
+class Concurrency:
+    """How many uploads may be under way at once, of how many at most, and what made that so, as last recorded.
+
+    Attributes:
+        cuts: how often trouble halved it by that; 0 where it grew.
+    """
+
+    limit: int
+    ceiling: int
+    cause: str
+    words: str
+    since_us: int
+    cuts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
     """What one cause took of all sessions' time.
 
@@ -125,6 +141,7 @@ class View:
         sources: in the order of the configuration; `total` sums them up.
         pause, tunables: what an operator has set, in force; the latter outlives its session.
         throttle: in force now; a pause is none, though its time is on record like one.
+        concurrency: as it has adapted in the session that works; None where it has not.
         spent: where all sessions' time went, the costliest first; `spent_seconds` is the sum.
         deadline_us: `migration.deadline` of the newest session; nothing depends on it but what people are told.
         faults: parked keys first, then the most frequent.
@@ -143,6 +160,7 @@ class View:
     pause: Deed | None
     tunables: Deed | None
     throttle: Throttle | None
+    concurrency: Concurrency | None
     deadline_us: int | None
     spent: tuple[Spent, ...]
     spent_seconds: int
@@ -198,6 +216,7 @@ def view(status: MigrationStatus, *, now_us: int) -> View:
         pause=None if status.pause is None else Deed(str(status.pause.data["who"]), status.pause.ts_us),
         tunables=_tunables(status.tunables),
         throttle=_throttle(status.throttle),
+        concurrency=_concurrency(status.concurrency) if at_work(status) else None,
         deadline_us=_deadline_us(status.settings),
         spent=_spent(status),
         spent_seconds=sum(status.spent_ms.values()) // 1000,
@@ -230,6 +249,14 @@ def _throttle(note: NoteStatus | None) -> Throttle | None:
         return None
     cause = str(note.data["cause"])
     return Throttle(cause, cause_words(cause), str(note.data["detail"]), note.ts_us)
+
+
+def _concurrency(note: NoteStatus | None) -> Concurrency | None:
+    if note is None:
+        return None
+    data = note.data
+    words = change_words(str(data["cause"]), data["cuts"])
+    return Concurrency(data["to"], data["ceiling"], str(data["cause"]), words, note.ts_us, data["cuts"])
 
 
 def _deadline_us(note: NoteStatus | None) -> int | None:

@@ -179,7 +179,8 @@ class UploadConfig(_Model):
     """How hard to push and when to give up.
 
     Attributes:
-        concurrency: uploads at once over all sources.
+        concurrency: uploads at once over all sources; a ceiling where it is `adaptive`.
+        adaptive: begin with few at once, more as long as the endpoint takes them, half when it refuses or is silent.
         processes: that upload; "auto": one less than there are cores, with a connection each.
         max_in_flight: bytes of values held in memory.
         max_attempts: answered attempts per key before it is parked.
@@ -190,6 +191,7 @@ class UploadConfig(_Model):
 
     concurrency: Annotated[int, BeforeValidator(fields.whole(1, 1024))] = 64
     processes: Annotated[int | Literal["auto"], BeforeValidator(fields.whole_or("auto", 1, 64))] = 1
+    adaptive: _Switch = True
     max_in_flight: Annotated[int, BeforeValidator(fields.size(2**20, 2**36))] = 256 * 2**20
     max_attempts: Annotated[int, BeforeValidator(fields.whole(1, 100))] = 8
     max_failures: Annotated[MaxFailures, BeforeValidator(_max_failures)] = MaxFailures(count=100)

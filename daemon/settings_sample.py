@@ -39,7 +39,8 @@ bucket = "example-blobs"
 # io_timeout = "60s"
 
 # [upload]
-# concurrency = 64                        # uploads at once, over all sources
+# concurrency = 64                        # uploads at once, over all sources, at most
+# adaptive = true                         # fewer where the endpoint refuses or is silent; false: always `concurrency`
 # processes = 1                           # that fetch and upload; "auto": one less than there are cores
 # max_in_flight = "256MiB"                # bytes of values held in memory
 # max_attempts = 8                        # answers a key may get before it is parked

@@ -178,6 +178,11 @@ def _banners(view: View, phase: Phase) -> list[str]:
         found.append(
             banner("warn", f"{held}: {units.shown(view.throttle.words)}", f"{detail} for {lasted}".lstrip())
         )
+    if view.concurrency is not None and view.concurrency.cuts:
+        one = view.concurrency
+        since = units.ago(one.since_us, now_us)
+        text = f"{one.limit} of {one.ceiling}, {units.shown(one.words)}, {since}"
+        found.append(banner("warn", "Fewer uploads at once:", text))
     if view.tunables is not None:
         words = " ".join(view.tunables.words)
         since = units.ago(view.tunables.since_us, now_us)

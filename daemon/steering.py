@@ -168,6 +168,7 @@ class Steering:
             "pid": os.getpid(),
             "heartbeat_seconds": None if self.heartbeat is None else round(self.heartbeat.age_seconds, 3),
             "concurrency": tunables.concurrency,
+            "concurrency_limit": self.controls.concurrency,
             "rows_per_second": tunables.rows_per_second,
             "bytes_per_second": tunables.bytes_per_second,
             "held": None if held is None else {"cause": held.cause.value, "detail": held.detail},

@@ -7,6 +7,7 @@ coordinator for. It ends with the coordinator, whatever ends that: the stream be
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -41,13 +42,14 @@ from daemon.process_messages import (
     Released,
     Renewed,
     Reserve,
+    Served,
     Start,
     Stopping,
     ToCoordinator,
     ToProcess,
     Work,
 )
-from daemon.process_wire import BrokenWireError, Wire
+from daemon.process_wire import COMPANY_SECONDS, BrokenWireError, Wire
 from daemon.runtime import Runtime
 from daemon.signing import Credentials
 from daemon.source import open_source
@@ -130,6 +132,25 @@ class Coordinator:
         await granted.wait()
 
 
+class ReportedControls(Controls):
+    """Controls by what is allowed from above; how well that is used is told there."""
+
+    def __init__(self, wire: Wire[ToCoordinator, ToProcess]) -> None:
+        # Until it is told how many uploads at once, which is before it is given any work.
+        super().__init__(Tunables(1))
+        self._wire = wire
+        self._served = 0
+        self._told_at = -math.inf
+
+    def served(self, *, under_way: int, full: bool) -> None:
+        """Note that an upload was served; told at most once in COMPANY_SECONDS, the last ones maybe never."""
+        self._served += full
+        now = trio.current_time()
+        if self._served and now - self._told_at >= COMPANY_SECONDS:
+            self._wire.post(Served(self._served, under_way), urgent=False)
+            self._served, self._told_at = 0, now
+
+
 class LoggedAbove(logging.Handler):
     """Passes every line of the log on, since one process alone writes it."""
 
@@ -192,8 +213,7 @@ class _Process:
         self._start = start
         self._wire = wire
         self._coordinator = Coordinator(wire)
-        # Until it is told how many uploads at once, which is before it is given any work.
-        self._controls = Controls(Tunables(1))
+        self._controls = ReportedControls(wire)
         self._drain = Drain()
         self._activity = Activity()
         self._runtime = Runtime(instruments=Instruments())

@@ -27,7 +27,7 @@ from daemon.fetching import Batch
 from daemon.halting import MigrationHalted
 from daemon.log_events import LogEvent, log_event
 from daemon.process_link import Link, Totals
-from daemon.process_messages import Allowance, Start
+from daemon.process_messages import Allowance, Served, Start
 from daemon.process_wire import Wire
 from daemon.upload_shares import even_shares, upload_shares
 from journal.lifecycle import RECOVERIES_MAX
@@ -78,7 +78,8 @@ class ProcessExecutor:
         self._connections = even_shares(start.connections, processes)
         self._links: list[Link | None] = [None] * processes
         self._busy = [False] * processes
-        self._shares = upload_shares(controls.tunables.concurrency, self._busy, self._busy)
+        self._under_way = [0] * processes
+        self._shares = upload_shares(controls.concurrency, self._busy, self._busy)
         self._divided = trio.Event()
         self._deaths = 0
 
@@ -119,6 +120,7 @@ class ProcessExecutor:
                 outcomes,
                 told_busy=partial(self._note_busy, number),
                 told_settled=self._note_settled,
+                told_served=partial(self._note_served, number),
             )
             self._links[number] = link
             try:
@@ -135,6 +137,7 @@ class ProcessExecutor:
                         await link.hear_out()
                     how = await process.end()
                 self._links[number] = None
+                self._under_way[number] = 0
                 self._totals.budget.release(link.reserved)
                 self._totals.activity.elsewhere(number, {})
                 self._note_busy(number, False)
@@ -168,11 +171,17 @@ class ProcessExecutor:
 
     def _note_busy(self, number: int, busy: bool) -> None:  # noqa: FBT001 -- bound by its number, then called with it
         self._busy[number] = busy
-        if self._controls.tunables.concurrency < len(self._busy):
+        if self._controls.concurrency < len(self._busy):
             self._divide()
 
     def _note_settled(self) -> None:
         self._deaths = 0
+
+    def _note_served(self, number: int, served: Served) -> None:
+        """Let the whole grow as one process would, by what all have under way."""
+        self._under_way[number] = served.under_way
+        for _ in range(served.number):
+            self._controls.served(under_way=sum(self._under_way), full=True)
 
     def _allowance(self, number: int) -> Allowance:
         return Allowance(self._shares[number], self._controls.holds)
@@ -184,7 +193,7 @@ class ProcessExecutor:
             await changed.wait()
 
     def _divide(self) -> None:
-        self._shares = upload_shares(self._controls.tunables.concurrency, self._busy, self._shares)
+        self._shares = upload_shares(self._controls.concurrency, self._busy, self._shares)
         divided, self._divided = self._divided, trio.Event()
         divided.set()
         for number, link in enumerate(self._links):

@@ -55,6 +55,7 @@ class Kind(StrEnum):
     SETTINGS_CHANGED = "settings_changed"
     SERVER_RECORDED = "server_recorded"
     PROBE_RECORDED = "probe_recorded"
+    CONCURRENCY_CHANGED = "concurrency_changed"
     DRAIN_REQUESTED = "drain_requested"
     CANCELLED = "cancelled"
     HALTED = "halted"
@@ -76,6 +77,7 @@ NOTES: frozenset[Kind] = frozenset(
         Kind.SETTINGS_CHANGED,
         Kind.SERVER_RECORDED,
         Kind.PROBE_RECORDED,
+        Kind.CONCURRENCY_CHANGED,
         Kind.DRAIN_REQUESTED,
         Kind.CANCELLED,
         Kind.HALTED,

@@ -143,6 +143,7 @@ class MigrationStatus:
         throttle: the `throttle_began` of the newest session that has no end yet.
         spent_ms: where the sessions' time went, by cause.
         samples: the newest, oldest first, SAMPLES_SHOWN_MAX of each source at most.
+        concurrency: the newest `concurrency_changed` of the newest session.
         first_samples: those of the first moment: together with `spent_ms` they give an average of all sessions.
     """
 
@@ -169,6 +170,7 @@ class MigrationStatus:
     samples: tuple[Sample, ...] = ()
     first_samples: tuple[Sample, ...] = ()
     settings: NoteStatus | None = None
+    concurrency: NoteStatus | None = None
 
 
 def derive_state(  # noqa: PLR0911 -- a decision table reads best as one
@@ -297,6 +299,7 @@ def migration_status(connection: sqlite3.Connection, owner: Owner | None) -> Mig
         samples=control_status.samples(connection, sources=len(sources)),
         first_samples=control_status.first_samples(connection),
         settings=newest(Kind.SETTINGS_CHANGED),
+        concurrency=newest(Kind.CONCURRENCY_CHANGED) if in_session(Kind.CONCURRENCY_CHANGED) else None,
     )
 
 

@@ -49,7 +49,7 @@ def set_(config_path: Path | None, journal_path: Path | None, words: tuple[str, 
     """Change how hard a migration pushes, at once and until set to "config" again.
 
     \b
-    concurrency=16         uploads at once, over all sources
+    concurrency=16         uploads at once, over all sources, at most
     rows-per-second=500    most that is read from PostgreSQL, or off
     bytes-per-second=20MiB likewise
     NAME=config            as the configuration has it

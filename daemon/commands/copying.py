@@ -148,7 +148,7 @@ def plan(
 @click.option(
     "--max-concurrent-uploads",
     metavar="N",
-    help="Uploads at once for each layer cache [upload.concurrency in all].",
+    help="Uploads at once for each layer cache, at most [upload.concurrency in all].",
 )
 @click.option("--max-duration", metavar="TIME", help="Drain after this time [limits.max_duration].")
 @click.option("--max-bytes", metavar="SIZE", help="Claim no more bytes than this [limits.max_bytes].")

@@ -45,6 +45,7 @@ def test_defaults_are_those_of_the_design(smallest: Path) -> None:
     assert (config.s3.region, config.s3.existing, config.s3.addressing) == ("us-east-1", "compare", "auto")
     upload = config.upload
     assert (upload.concurrency, upload.max_in_flight, upload.max_attempts) == (64, 256 * 2**20, 8)
+    assert upload.adaptive
     assert (upload.max_failures, upload.key_batch_size, upload.checkpoint_interval_secs) == (
         MaxFailures(count=100),
         1000,

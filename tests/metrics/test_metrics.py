@@ -112,6 +112,7 @@ def test_every_metric_from_this_process_has_its_value():
             "blobs",
             None,
             instruments,
+            concurrency=9,
             tunables=Tunables(16, rows_per_second=500, bytes_per_second=2**20),
             credentials_expire_us=NOW_US,
             deadline_us=NOW_US + SECOND_US,
@@ -120,7 +121,8 @@ def test_every_metric_from_this_process_has_its_value():
         )
     )
     expected = {
-        ("concurrency_limit",): 16,
+        ("concurrency_limit",): 9,
+        ("concurrency_ceiling",): 16,
         ("rows_per_second_limit",): 500,
         ("bytes_per_second_limit",): 2**20,
         ("credentials_expiry_timestamp_seconds",): NOW_US / 1e6,

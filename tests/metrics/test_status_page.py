@@ -87,6 +87,7 @@ def hostile():
         throttle=LAG,
         pause=NoteStatus(NOW_US, {"who": HOSTILE}),
         tunables=NoteStatus(NOW_US, {"who": HOSTILE, "changes": {}, "overrides": {"concurrency": 4}}),
+        concurrency=NoteStatus(NOW_US, {"from": 2, "to": 1, "cause": HOSTILE, "ceiling": 4, "cuts": 1}),
         slow_downs=(slow,),
         spent_ms={"replica_lag": 9000, HOSTILE: 1000},
         session=dataclasses.replace(found.session, facts={"host": HOSTILE}),
@@ -174,6 +175,14 @@ def test_the_throttle_in_force_tells_its_cause_detail_and_how_long():
     assert "Nothing new begins: replica lag (12.4 s, limit 10 s) for 1m30s" in text
     slower = NoteStatus(lag.ts_us, {"cause": "rate_limit", "detail": ""})
     assert "Slowed down: rate limit for 1m30s" in words(rendered(at_work(throttle=slower)))
+
+
+def test_fewer_uploads_at_once_than_configured_are_told_with_their_cause_and_a_recovery_is_not():
+    cut = {"from": 47, "to": 23, "cause": "s3_slow_down", "ceiling": 64, "cuts": 1}
+    text = words(rendered(at_work(concurrency=NoteStatus(NOW_US - SECOND_US, cut))))
+    assert "Fewer uploads at once: 23 of 64, halved by S3 503, 1s ago" in text
+    recovered = {"from": 23, "to": 45, "cause": "recovered", "ceiling": 64, "cuts": 0}
+    assert "Fewer uploads" not in words(rendered(at_work(concurrency=NoteStatus(NOW_US, recovered))))
 
 
 def test_what_an_operator_has_set_is_told():

@@ -23,7 +23,7 @@ from daemon.config import (
 )
 from daemon.control_protocol import Action, Reply, Request
 from daemon.drain import Drain
-from daemon.ends import survey
+from daemon.ends import TargetEnd, survey
 from daemon.migration import Ended, Migration
 from daemon.opening import begin_session, check_identity, controls_of
 from daemon.recorder import Recorder
@@ -123,7 +123,7 @@ class Rig:
         runtime = Runtime(
             now_us=clock_us, random=random.Random(3), journal_runner=in_loop, digest_runner=in_loop
         )
-        bucket = fake_server(self.fake).bucket_over(self.fake, clock_us=clock_us, **self.s3)
+        bucket = self.target()
         surveyed = await survey(config, self.database, bucket, runtime, allow_seqscan=False)
         if self.journal_path.exists():
             journal = journal_kind.open(self.journal_path, now_us=clock_us())
@@ -151,9 +151,17 @@ class Rig:
                 self.activity,
                 allow_seqscan=False,
             )
-            ended = await migration.run(bucket)
+            ended = await self.work(migration, recorder, bucket)
             journal.end_session(now_us=clock_us(), reason=ended.reason, exit_code=int(ended.exit_code))
         return ended
+
+    def target(self) -> TargetEnd:
+        """Where objects go."""
+        return fake_server(self.fake).bucket_over(self.fake, clock_us=clock_us, **self.s3)
+
+    async def work(self, migration: Migration, _recorder: Recorder, target: TargetEnd) -> Ended:
+        """What a session does."""
+        return await migration.run(target)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -13,6 +13,7 @@ from daemon.causes import HOLDS, Cause
 from daemon.controls import Controls, Hold, unhindered
 from daemon.drain import Drain
 from daemon.tunables import Tunables
+from journal.entries import AttemptFailed
 
 
 async def opened(controls: Controls, drain: Drain, done: list[float]) -> None:
@@ -143,3 +144,37 @@ async def test_a_raised_total_lets_the_waiting_in_at_once(autojump_clock):
         assert inside == [0, 1, 1]
         slots.give_back()
     assert len(inside) == 4
+
+
+async def test_slots_tell_whether_all_were_taken_while_one_was():
+    slots = Slots(2)
+    early = await slots.take()
+    assert not slots.full_since(early)
+    late = await slots.take()
+    slots.give_back()
+    # Both were under way as the second was taken, whichever ends first.
+    assert slots.full_since(early)
+    assert slots.full_since(late)
+    slots.resize(3)
+    later = await slots.take()
+    assert not slots.full_since(later)
+
+
+def test_a_failed_attempt_of_an_upload_halves_the_limit_and_one_of_a_fetch_does_not():
+    async def main() -> None:
+        controls = Controls(Tunables(64), adaptive=True)
+        controls.failed(AttemptFailed(1, "FETCH", "timeout", "no answer", milliseconds=100))
+        assert controls.concurrency == 8
+        controls.failed(AttemptFailed(1, "PUT", "throttled", "503", 503, milliseconds=100))
+        assert controls.concurrency == 4
+
+    trio.run(main)
+
+
+def test_without_adaptation_nothing_changes_the_concurrency_but_an_operator():
+    controls = Controls(Tunables(64))
+    controls.failed(AttemptFailed(1, "PUT", "throttled", "503", 503, milliseconds=100))
+    controls.served(under_way=64, full=True)
+    assert (controls.concurrency, controls.take_change()) == (64, None)
+    controls.set(Tunables(7))
+    assert controls.concurrency == 7

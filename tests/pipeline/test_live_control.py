@@ -17,9 +17,9 @@ ROWS = 600
 """More than may be claimed at once."""
 
 
-def slow(rig: Rig, *, rows: int = ROWS, concurrency: int = 4) -> Rig:
+def slow(rig: Rig, *, rows: int = ROWS, concurrency: int = 4, adaptive: bool = True) -> Rig:
     """Rows of which each takes PUT_SECONDS to upload."""
-    rig.upload = {"concurrency": concurrency}
+    rig.upload = {"concurrency": concurrency, "adaptive": adaptive}
     # It waits before and after it acts.
     rig.fake._latency = lambda: PUT_SECONDS / 2
     for number in range(rows):
@@ -54,7 +54,7 @@ async def test_no_more_puts_are_under_way_than_allowed_at_each_moment(rig, autoj
 
 
 async def test_a_raised_concurrency_shortens_the_rest(rig, autojump_clock):
-    slow(rig, rows=100, concurrency=1)
+    slow(rig, rows=100, concurrency=1, adaptive=False)
     async with rig.running():
         await trio.sleep(10)
         await rig.steer("set", "concurrency=50")

@@ -109,6 +109,9 @@ PAUSE = NoteStatus(NOW_US - 5400 * SECOND_US, {"who": "alice (uid 1000)"})
 LAGGING = NoteStatus(
     NOW_US - 90 * SECOND_US, {"cause": "replica_lag", "detail": "replay lag 12.4 s, limit 10 s"}
 )
+HALVED = NoteStatus(
+    NOW_US - 42 * SECOND_US, {"from": 47, "to": 23, "cause": "s3_slow_down", "ceiling": 64, "cuts": 1}
+)
 TUNED = NoteStatus(
     NOW_US - 7200 * SECOND_US,
     {
@@ -128,6 +131,7 @@ COURSES = {
     "throttled": _day().status(slow_downs=(LAG,), throttle=LAGGING),
     "paused": dataclasses.replace(_day().status(pause=PAUSE), state=MigrationState.PAUSED),
     "stopped_while_paused": _day().status(ended=True, pause=PAUSE, slow_downs=(LAG,)),
+    "adapted": Course("cas").session().work(600, 40).status(concurrency=HALVED),
     "single": Course("cas").session().work(600, 40).status(),
     "early": Course("cas").session().work(600, 40).status(settings=_due(3600)),
     "late": Course("cas").session().work(600, 40).status(settings=_due(600)),

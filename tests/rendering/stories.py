@@ -81,6 +81,12 @@ def eventful_journal(path):
     journal.claim(cas, limit=1, window=100, now_us=now())
     journal.record([Parked(2, "foreign_object", "still another object")], now_us=now())
     journal.note(Kind.SETTINGS_CHANGED, {"upload.concurrency": [64, 128]}, now_us=now())
+    for change in (
+        {"from": 8, "to": 16, "cause": "grew", "ceiling": 128, "cuts": 0},
+        {"from": 16, "to": 8, "cause": "s3_slow_down", "ceiling": 128, "cuts": 1, "ordinal": 2},
+        {"from": 8, "to": 2, "cause": "unreachable", "ceiling": 128, "cuts": 2},
+    ):
+        journal.note(Kind.CONCURRENCY_CHANGED, change, now_us=now())
     journal.note(Kind.DRAIN_REQUESTED, {"signal": "SIGTERM"}, now_us=now())
     journal.note(Kind.CANCELLED, {"signal": "SIGINT"}, now_us=now())
     journal.note(Kind.HALTED, {"problem": "PUT failed for good", "exit_code": 6}, now_us=now())
