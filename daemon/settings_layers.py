@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from daemon.settings_file import journal_variable
 from daemon.settings_metrics import MetricsConfig
@@ -160,7 +160,7 @@ class Layers:
 
     def _set(self, section: str, key: str, value: Any, origin: str) -> None:
         kind = SECTIONS[section].model_fields[key].annotation
-        if kind in {int, int | None}:
+        if kind is int or int in get_args(kind):
             value = _whole(value)
         elif kind is bool and value in {"true", "false"}:
             value = value == "true"

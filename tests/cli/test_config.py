@@ -476,3 +476,31 @@ def test_the_throttle_is_among_the_settings_on_record(write_config: WriteConfig)
     recorded = free_settings(loaded(write_config(f"{SMALLEST}[throttle]\n{lines}")))["throttle"]
     assert recorded["timetable"] == "08:00,1M 19:00,off"
     assert (recorded["query"], recorded["query_threshold"]) == ("select 1", 2.0)
+
+
+@pytest.mark.parametrize("given", ["2", '"auto"'])
+def test_processes_are_a_number_or_auto(write_config, given: str) -> None:
+    found = loaded(write_config(SMALLEST + f"[upload]\nprocesses = {given}\n")).upload.processes
+    assert found == (2 if given == "2" else "auto")
+    assert loaded(write_config(SMALLEST), {"BACKFILL_UPLOAD_PROCESSES": "2"}).upload.processes == 2
+
+
+def test_one_process_uploads_by_default(smallest: Path) -> None:
+    assert loaded(smallest).upload.processes == 1
+
+
+@pytest.mark.parametrize("given", ["0", "65", '"many"', "1.5", "true"])
+def test_any_other_number_of_processes_is_refused(write_config, given: str) -> None:
+    (problem,) = problems(write_config(SMALLEST + f"[upload]\nprocesses = {given}\n"))
+    assert problem.startswith("upload.processes: found ")
+    assert problem.endswith('expected a whole number from 1 to 64, or "auto"')
+
+
+def test_each_process_needs_a_connection_to_fetch_over(write_config) -> None:
+    (problem,) = problems(write_config(SMALLEST + "[upload]\nprocesses = 4\n"))
+    assert problem == (
+        "upload.processes: found 4, but only 3 of postgres.connections = 4 fetch; "
+        "expected postgres.connections = 5 or more, one for each process"
+    )
+    more = SMALLEST + "[upload]\nprocesses = 4\n[postgres]\nconnections = 5\n"
+    assert loaded(write_config(more)).upload.processes == 4
