@@ -16,7 +16,7 @@ from daemon.session_settings import MEANING
 from daemon.settings_values import timestamp_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 BATCH_ROWS = 10_000
 """Rows that one DELETE takes."""
@@ -43,6 +43,31 @@ class CopiedTable:
     seen: int
     left_out: int
     excused: Sequence[str] = ()
+
+
+def drop_statements(tables: Mapping[str, CopiedTable]) -> dict[str, str]:
+    """Return the SQL of each source, by name; only a comment where it would remove what another source still needs."""
+    found = {}
+    for name, table in tables.items():
+        needing = [other for other, beside in tables.items() if _needs(beside, table)]
+        found[name] = _none(table, needing) if needing else drop_sql(table)
+    return found
+
+
+def _needs(beside: CopiedTable, table: CopiedTable) -> bool:
+    """Say whether a source copies another column of the same table, and not that of every row."""
+    return (
+        beside.queries.table == table.queries.table
+        and beside.queries.spec.value != table.queries.spec.value
+        and bool(beside.left_out or beside.excused)
+    )
+
+
+def _none(table: CopiedTable, needing: Sequence[str]) -> str:
+    names = _comment(", ".join(needing))
+    return f"""\
+-- {_comment(table.queries.table.sql)} keeps rows without a copy of the column of {names}, so they are not removed here:
+-- look at these rows yourself, before the table is dropped."""
 
 
 def drop_sql(table: CopiedTable) -> str:

@@ -7,7 +7,7 @@ import pytest
 from daemon import drop_sql
 from journal.events import Kind
 from journal.log import Journal
-from tests.attest.test_attest import not_met, parked, recopied, spoil, sql_of
+from tests.attest.test_attest import attested, not_met, parked, recopied, spoil, sql_of
 from tests.cli.migrations import TABLE, Migration
 from tests.conftest import fresh_database
 
@@ -156,3 +156,28 @@ def test_a_where_means_the_same_rows_in_the_sql_whatever_session_runs_it(
     # Three in the morning of the next day there is 13:00 UTC.
     copied.database.sql(f"set timezone = 'Pacific/Kiritimati'; {sql_of(copied)}")
     assert copied.database.sql("select id from attachments order by 1").split() == ["13.1", "13.2"]
+
+
+def test_no_sql_removes_a_row_of_which_another_source_has_not_copied_its_column(copied: Migration) -> None:
+    copied.database.sql("update attachments set note = 'n' where id::int <= 15")
+    copied.sections["source"] = f"""
+            [[source]]
+            name = "notes"
+            table = "public.attachments"
+            key = "id"
+            created_at = "at"
+            value = "note"
+            null_value = "exclude"
+            prefix = "{copied.prefix[:-1]}-notes/"
+    """
+    done = copied("run")
+    assert done.returncode == 0, done.stderr
+    done = copied("verify")
+    assert done.returncode == 0, done.stderr
+    assert not_met(copied) == {}
+    _, document = attested(copied)
+    of_data, of_notes = (source["sql"] for source in document["sources"])  # type: ignore[attr-defined]
+    copied.database.sql(of_data)
+    assert copied.database.sql("select count(*) from attachments") == "20"
+    copied.database.sql(of_notes)
+    assert copied.database.sql("select count(*), count(note) from attachments") == "5|0"
