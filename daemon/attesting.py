@@ -137,7 +137,7 @@ async def _looked_at(
         for spec in config.sources:
             if spec.name in journal.sources:
                 log_event(LogEvent.ATTESTING, f"{spec.name}: looking through its table", source=spec.name)
-                queries[spec.name] = RowQueries(spec, await source.describe(spec), utf8=True)
+                queries[spec.name] = source.queries(spec, await source.describe(spec))
                 scans[spec.name] = await _scan(
                     config,
                     source,
@@ -169,6 +169,7 @@ async def _looked_at(
                 cutoff_us,
                 scan.seen,
                 facts.scanned[name].left_out,
+                scan.size,
                 sorted(scan.excused),
             )
             for name, scan in scans.items()

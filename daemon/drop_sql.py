@@ -1,7 +1,7 @@
 """The SQL that a GO allows: drop or empty a table that was copied whole, or delete what was copied in batches; pure.
 
-It is printed, never run. The statement that removes rows counts them first, and stops by itself if there are not as
-many as were attested: no client can go past that, be it one that ignores errors.
+It is printed, never run. The statement that removes rows counts them and their bytes first, and stops by itself if that
+is not what was attested: no client can go past that, be it one that ignores errors.
 """
 
 # ruff: noqa: S608 -- this module is where SQL is put together for people; names are quoted, `where` is theirs
@@ -16,7 +16,7 @@ from daemon.session_settings import MEANING
 from daemon.settings_values import timestamp_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 BATCH_ROWS = 10_000
 """Rows that one DELETE takes."""
@@ -35,6 +35,7 @@ class CopiedTable:
         cutoff_us: microseconds since 1970-01-01 UTC; rows from then on are out of scope.
         seen: rows it had in the attested snapshot.
         left_out: rows of them that are out of scope: they have no copy.
+        size: bytes of those in scope that are not excused.
         excused: row keys of rows in scope that have no copy, by the operator's leave.
     """
 
@@ -42,7 +43,33 @@ class CopiedTable:
     cutoff_us: int
     seen: int
     left_out: int
+    size: int
     excused: Sequence[str] = ()
+
+
+def drop_statements(tables: Mapping[str, CopiedTable]) -> dict[str, str]:
+    """Return the SQL of each source, by name; only a comment where it would remove what another source still needs."""
+    found = {}
+    for name, table in tables.items():
+        needing = [other for other, beside in tables.items() if _needs(beside, table)]
+        found[name] = _none(table, needing) if needing else drop_sql(table)
+    return found
+
+
+def _needs(beside: CopiedTable, table: CopiedTable) -> bool:
+    """Say whether a source copies another column of the same table, and not that of every row."""
+    return (
+        beside.queries.table == table.queries.table
+        and beside.queries.spec.value != table.queries.spec.value
+        and bool(beside.left_out or beside.excused)
+    )
+
+
+def _none(table: CopiedTable, needing: Sequence[str]) -> str:
+    names = _comment(", ".join(needing))
+    return f"""\
+-- {_comment(table.queries.table.sql)} keeps rows without a copy of the column of {names}, so they are not removed here:
+-- look at these rows yourself, before the table is dropped."""
 
 
 def drop_sql(table: CopiedTable) -> str:
@@ -56,6 +83,7 @@ def drop_sql(table: CopiedTable) -> str:
 
 def _empty(table: CopiedTable) -> str:
     name = table.queries.table.sql
+    guard = _guard(table.queries, "", table.seen, table.size)
     # One statement does it all: many clients go on behind one that has failed. The count must see what was
     # committed while the lock was waited for, which a repeatable snapshot would not.
     return f"""\
@@ -64,7 +92,7 @@ BEGIN ISOLATION LEVEL READ COMMITTED;
 DO {_TAG} BEGIN
   SET LOCAL lock_timeout = '{LOCK_SECONDS}s';
   LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE;
-{_guard(name, "", table.seen)}
+{guard}
   TRUNCATE TABLE {name};  -- or: DROP TABLE
 END {_TAG};
 COMMIT;"""
@@ -91,7 +119,7 @@ CREATE OR REPLACE PROCEDURE pg_temp.delete_copied() LANGUAGE plpgsql AS {_TAG}
 DECLARE deleted bigint;
 BEGIN
   {meaning};
-{_guard(queries.aliased, f" WHERE {scope}", expected)}
+{_guard(queries, f" WHERE {scope}", expected, table.size)}
   LOOP
     DELETE FROM {name} AS d USING (
       SELECT tableoid AS relation, ctid AS place FROM {queries.aliased} WHERE {scope} LIMIT {BATCH_ROWS}
@@ -107,9 +135,10 @@ CALL pg_temp.delete_copied();
 VACUUM (ANALYZE) {name};  -- room for new rows; VACUUM FULL or pg_repack gives it back to the disk"""
 
 
-def _guard(name: str, where: str, expected: int) -> str:
+def _guard(queries: RowQueries, where: str, rows: int, size: int) -> str:
+    counted = f"count(*) = {rows} AND coalesce(sum({queries.size}), 0) = {size}"
     return f"""\
-  IF (SELECT count(*) FROM {name}{where}) <> {expected} THEN
+  IF NOT (SELECT {counted} FROM {queries.aliased}{where}) THEN
     RAISE EXCEPTION 'the table has changed since it was attested: attest again';
   END IF;"""
 

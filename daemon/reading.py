@@ -120,7 +120,7 @@ class PostgresSource:
         Raises:
             SourceUnfitError: PostgreSQL would read the whole table for each batch.
         """
-        queries = self._queries(spec, facts)
+        queries = self.queries(spec, facts)
         # Pruning would leave no partition in the plan: the sample's key belongs to none.
         unpruned = {"enable_partition_pruning": "off"}
 
@@ -162,7 +162,7 @@ class PostgresSource:
             RefusedError: a right is missing.
             UnreachableError: silent, or crowded out, for `give_up_after`.
         """
-        queries = self._queries(spec, facts)
+        queries = self.queries(spec, facts)
         arguments = [cutoff_us] if queries.dated else []
         return await self._patiently(
             lambda: self._sweep(queries, relation, first_block, next_block, arguments)
@@ -181,7 +181,7 @@ class PostgresSource:
             Failure: the snapshot is lost (connection, recovery conflict); only a new scan helps.
             SourceUnfitError: a key holds a NULL, or a row can't be read as configured.
         """
-        queries = self._queries(spec, facts)
+        queries = self.queries(spec, facts)
         arguments = [cutoff_us] if queries.dated else []
         async with (
             self._lend() as session,
@@ -247,7 +247,7 @@ class PostgresSource:
             Failure: with operation FETCH; `answered` says whether the server did.
             RefusedError, SourceUnfitError: a right, the table or a column is gone.
         """
-        queries = self._queries(spec, facts)
+        queries = self.queries(spec, facts)
         async with self._lend() as session:
             return await in_halves(
                 wanted, lambda batch: self._fetch_batch(session, queries, batch), random=self._random
@@ -265,7 +265,7 @@ class PostgresSource:
             RefusedError: a right is missing.
             UnreachableError: silent, or crowded out, for `give_up_after`.
         """
-        queries = self._queries(spec, facts)
+        queries = self.queries(spec, facts)
 
         async def read() -> list[RowDigest]:
             async with self._lend() as session:
@@ -352,7 +352,8 @@ class PostgresSource:
     def _pids(self) -> list[int]:
         return [session.backend_pid for session in (self._planning, self._measuring, *self._fetching)]
 
-    def _queries(self, spec: SourceConfig, facts: TableFacts) -> RowQueries:
+    def queries(self, spec: SourceConfig, facts: TableFacts) -> RowQueries:
+        """Return the statements of a source in this database."""
         return RowQueries(spec, facts, self._utf8)
 
     @asynccontextmanager

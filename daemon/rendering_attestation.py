@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon import __version__
 from daemon import rendering_units as units
-from daemon.drop_sql import CopiedTable, drop_sql
+from daemon.drop_sql import CopiedTable, drop_statements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def attestation_text(attestation: Attestation, *, width: int) -> str:
     ]
     if attestation.go:
         lines += ["", "-- For you to run; nothing was dropped. It stops by itself if a table has changed."]
-        lines += [_shown_sql(drop_sql(table)) + "\n" for table in attestation.tables.values()]
+        lines += [_shown_sql(sql) + "\n" for sql in drop_statements(attestation.tables).values()]
     return "\n".join(lines).rstrip()
 
 
@@ -110,6 +110,7 @@ def attestation_json(attestation: Attestation) -> dict[str, Any]:
     """Return the verdict for programs; `attestation.schema.json` documents every field."""
     facts, anchor = attestation.facts, attestation.facts.journal.anchor
     server = attestation.server
+    sql = drop_statements(attestation.tables) if attestation.go else {}
     return {
         "schema_version": SCHEMA_VERSION,
         "verdict": "GO" if attestation.go else "NO-GO",
@@ -152,9 +153,7 @@ def attestation_json(attestation: Attestation) -> dict[str, Any]:
                 "bytes": attestation.digests[source.name].size,
                 "sha256": attestation.digests[source.name].sha256,
                 "scan": _scan(attestation, source.name),
-                "sql": drop_sql(attestation.tables[source.name])
-                if attestation.go and source.name in attestation.tables
-                else None,
+                "sql": sql.get(source.name),
             }
             for source in facts.journal.sources
         ],

@@ -248,6 +248,11 @@ class RowQueries:
         return column
 
     @property
+    def size(self) -> str:
+        """The value's size in bytes, 0 for a NULL value."""
+        return f"coalesce({self._octets}, 0)"
+
+    @property
     def _textual(self) -> bool:
         return self.facts.value_type != "bytea"
 
@@ -295,7 +300,7 @@ class RowQueries:
         cases = " ".join(f"WHEN {check} THEN {reason:d}" for check, reason in checks)
         return (
             f"CASE {cases} ELSE {Reason.NONE:d} END AS reason, {self._row_key} AS row_key, "
-            f"{self._instant} AS created_at, coalesce({self._octets}, 0) AS size"
+            f"{self._instant} AS created_at, {self.size} AS size"
         )
 
 

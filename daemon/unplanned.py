@@ -52,6 +52,7 @@ class SourceScan:
         uncopied: how many rows in scope have no copy, by what happened to them.
         rows: of each kind the first NAMED_MAX.
         excused: row keys that the caller excuses, of rows in scope.
+        size: bytes of the other rows in scope.
     """
 
     seen: int = 0
@@ -59,6 +60,7 @@ class SourceScan:
     uncopied: dict[Change, int] = field(default_factory=dict)
     rows: list[UncopiedRow] = field(default_factory=list)
     excused: list[str] = field(default_factory=list)
+    size: int = 0
 
 
 async def scan_for_uncopied(
@@ -114,6 +116,7 @@ class _Lookup:
         self.found.seen += swept.seen
         self.found.excluded.add(swept.excluded)
         known = self._latest(self._source_id, [row.row_key for row in swept.rows])
+        self.found.size += sum(row.size for row in swept.rows if row.row_key not in self._excused)
         self.found.excused += [row.row_key for row in swept.rows if row.row_key in self._excused]
         for row in swept.rows:
             before = known.get(row.row_key)

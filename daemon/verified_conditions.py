@@ -72,12 +72,13 @@ def verified_conditions(
     }
     standing = [each for each in journal.findings if each.run not in told]
     for tier in TierName:
-        found += _refuting(tier, [each for each in standing if each.tier == tier], journal.sources, show)
-    reads = required or TierName.CONTENT
-    unread = [each for each in standing if (each.tier, each.kind) == (reads, FindingKind.UNREADABLE)]
-    if unread:
-        text = _named(unread, journal.sources, show)
-        found.append(Condition(f"unreadable by {reads}", met=False, text=text, hint=_READ_AGAIN))
+        of_tier = [each for each in standing if each.tier == tier]
+        found += _refuting(tier, of_tier, journal.sources, show)
+        unread = [each for each in of_tier if each.kind == FindingKind.UNREADABLE]
+        # Who may not have an object's headers may not have its bytes.
+        if unread and (required or TierName.CONTENT) in {tier, TierName.CONTENT}:
+            text = _named(unread, journal.sources, show)
+            found.append(Condition(f"unreadable by {tier}", met=False, text=text, hint=_READ_AGAIN))
     return found
 
 

@@ -7,8 +7,8 @@ import pytest
 from daemon import drop_sql
 from journal.events import Kind
 from journal.log import Journal
-from tests.attest.test_attest import not_met, parked, recopied, spoil, sql_of
-from tests.cli.migrations import TABLE, Migration
+from tests.attest.test_attest import attested, not_met, parked, recopied, spoil, sql_of
+from tests.cli.migrations import ROWS, TABLE, Migration
 from tests.conftest import fresh_database
 
 UNWARY = "\\unset ON_ERROR_STOP\n\\set ON_ERROR_ROLLBACK on\n"
@@ -23,15 +23,24 @@ def late(migration: Migration, *keys: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "insert into attachments values ('late', now() - interval '3 days', 'late')",
+        "update attachments set data = 'longer' where id = '7'",
+        "delete from attachments where id = '7'; insert into attachments values ('late', now() - interval '3 days', 'late')",
+    ],
+    ids=["a row more", "a longer row", "another row instead"],
+)
 @pytest.mark.parametrize("left_out", [False, True], ids=["emptied", "deleted in batches"])
 def test_a_client_that_ignores_errors_removes_no_row_of_a_table_that_has_changed(
-    verified: Migration, left_out: bool
+    verified: Migration, left_out: bool, change: str
 ) -> None:
     if left_out:
         verified.database.sql("insert into attachments values ('newer', now() + interval '1 hour', 'x')")
     sql = sql_of(verified)
     assert ("TRUNCATE" in sql) is not left_out
-    late(verified, "late")
+    verified.database.sql(change)
     before = verified.database.sql("table attachments")
     verified.database.sql(UNWARY + sql)
     assert verified.database.sql("table attachments") == before
@@ -40,8 +49,7 @@ def test_a_client_that_ignores_errors_removes_no_row_of_a_table_that_has_changed
 def test_the_sql_of_two_sources_runs_in_one_session(verified: Migration) -> None:
     verified.database.sql("insert into attachments values ('newer', now() + interval '1 hour', 'x')")
     sql = sql_of(verified)
-    again = "insert into attachments select n, now() - interval '1 day', 'x' from generate_series(1, 20) n;"
-    verified.database.sql(f"{sql}\n{again}\n{sql}")
+    verified.database.sql(f"{sql}\n{ROWS};\n{sql}")
     assert verified.database.sql("select id from attachments").split() == ["newer"]
 
 
@@ -156,3 +164,28 @@ def test_a_where_means_the_same_rows_in_the_sql_whatever_session_runs_it(
     # Three in the morning of the next day there is 13:00 UTC.
     copied.database.sql(f"set timezone = 'Pacific/Kiritimati'; {sql_of(copied)}")
     assert copied.database.sql("select id from attachments order by 1").split() == ["13.1", "13.2"]
+
+
+def test_no_sql_removes_a_row_of_which_another_source_has_not_copied_its_column(copied: Migration) -> None:
+    copied.database.sql("update attachments set note = 'n' where id::int <= 15")
+    copied.sections["source"] = f"""
+            [[source]]
+            name = "notes"
+            table = "public.attachments"
+            key = "id"
+            created_at = "at"
+            value = "note"
+            null_value = "exclude"
+            prefix = "{copied.prefix[:-1]}-notes/"
+    """
+    done = copied("run")
+    assert done.returncode == 0, done.stderr
+    done = copied("verify")
+    assert done.returncode == 0, done.stderr
+    assert not_met(copied) == {}
+    _, document = attested(copied)
+    of_data, of_notes = (source["sql"] for source in document["sources"])  # type: ignore[attr-defined]
+    copied.database.sql(of_data)
+    assert copied.database.sql("select count(*) from attachments") == "20"
+    copied.database.sql(of_notes)
+    assert copied.database.sql("select count(*), count(note) from attachments") == "5|0"

@@ -53,7 +53,7 @@ ROTTEN = StandingFinding(40, "content", 1, "differing", 2, "k")
 CHANGED = StandingFinding(40, "source", 1, "row_changed", 3, "k")
 DELETED = StandingFinding(40, "source", 1, "row_deleted", 3, "k")
 REFUSED = StandingFinding(40, "content", 1, "unreadable", 1, "k")
-ARCHIVED = StandingFinding(40, "head", 1, "unreadable", 1, "k")
+HIDDEN = StandingFinding(40, "head", 1, "unreadable", 1, "k")
 
 
 def facts(*sources, runs=VERIFIED, findings=(), **changed):
@@ -102,9 +102,9 @@ def test_what_is_whole_closed_and_verified_is_a_go():
         (facts(findings=(ROTTEN, CHANGED)), ["mismatch by source", "mismatch by content"]),
         (facts(findings=(ROTTEN,), demands=Demands(tier=TierName.LIST)), ["mismatch by content"]),
         (facts(findings=(replace(ROTTEN, run=60),)), ["mismatch by content"]),
-        (facts(findings=(REFUSED, ARCHIVED)), ["unreadable by content"]),
+        (facts(findings=(REFUSED, HIDDEN)), ["unreadable by head", "unreadable by content"]),
         (
-            facts(runs=(run("head"),), findings=(ARCHIVED, REFUSED), demands=Demands(tier=TierName.HEAD)),
+            facts(runs=(run("head"),), findings=(HIDDEN, REFUSED), demands=Demands(tier=TierName.HEAD)),
             ["unreadable by head"],
         ),
         (facts(runs=(run("list"), UNREAD)), ["verified by content"]),
@@ -130,8 +130,7 @@ def test_each_condition_that_is_not_met_is_named(found, subjects):
         facts(runs=(run("head"),), demands=Demands(tier=TierName.HEAD)),
         facts(runs=(run("list"), run("content"), DAMAGED)),
         facts(findings=(DELETED,)),
-        facts(findings=(ARCHIVED,)),
-        facts(findings=(REFUSED,), demands=Demands(tier=TierName.LIST)),
+        facts(findings=(REFUSED, HIDDEN), demands=Demands(tier=TierName.LIST)),
         facts(runs=(UNREAD, run("list")), demands=Demands(tier=TierName.LIST)),
     ],
 )
