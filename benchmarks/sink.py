@@ -8,7 +8,6 @@ FILE then holds its port on 127.0.0.1. It ends with its parent.
 from __future__ import annotations
 
 import argparse
-import os
 import select
 import socket
 import ssl
@@ -93,7 +92,9 @@ class Sink:
                 answer = connection.exchange.take(self._view[:count])
                 if answer is not None:
                     if self._latency:
-                        self._due.append((time.perf_counter() + self._latency, descriptor, connection, answer))
+                        self._due.append(
+                            (time.perf_counter() + self._latency, descriptor, connection, answer)
+                        )
                     else:
                         connection.socket.send(answer)
                 elif connection.exchange.wants_continue:
@@ -126,7 +127,9 @@ class Sink:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ready", type=Path, required=True)
     parser.add_argument("--etag", default="", help="of every object, where all bodies are equal")
     parser.add_argument("--latency", type=float, default=0.0, help="milliseconds")
@@ -142,7 +145,7 @@ def main() -> None:
     listener.listen(BACKLOG)
     partial = options.ready.with_suffix(".partial")
     partial.write_text(str(listener.getsockname()[1]))
-    os.replace(partial, options.ready)
+    partial.replace(options.ready)
     shelf = Shelf(options.etag.encode() or None)
     Sink(listener, shelf, latency=options.latency / 1e3, tls=tls).serve()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import time
 from typing import TYPE_CHECKING
 
-import asyncpg
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    import asyncpg
 
 FETCHERS = 2
 FETCHED_ROWS_MAX = 64
@@ -20,7 +21,6 @@ FETCHED_BYTES_MAX = 4 * 1024 * 1024
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--dsn", required=True)
     parser.add_argument("--table", required=True)
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--endpoint", default="")
@@ -29,7 +29,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--directory", default="")
     parser.add_argument("--head", action="store_true")
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.dsn = os.environ["BENCHMARK_DSN"]
+    return given
 
 
 def told(began: float, rows: int) -> None:
