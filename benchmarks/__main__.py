@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from benchmarks.targets import Verdict
 
 ROUNDS = 3
+NOTES = """\
+Clients, PostgreSQL and sink share these cores. Rates: ours from the first claim to the last outcome in the journal,
+scripts from the first fetch to the last answer (plan and list of keys made before), s5cmd and rclone as whole
+processes, from files on disk where it says alone. CPU and peak memory are of the client's whole process, start and
+end included. "ours is" compares round by round. Only ours keeps a record of what it did."""
 OTHER_GROUPS = ("planning", "journal", "memory")
 GROUPS = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), *OTHER_GROUPS)
 
@@ -77,7 +82,7 @@ class Results:
         )
         if self.machine["is_quick"]:
             told = f"SMOKE RUN, THESE FIGURES MEAN NOTHING. {told}"
-        return "\n\n".join([told, *parts]) + "\n"
+        return "\n\n".join([told, NOTES, *parts]) + "\n"
 
     def json(self) -> str:
         """Return every single measurement."""

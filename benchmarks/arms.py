@@ -139,8 +139,12 @@ def copied(journal: Path) -> tuple[float, int]:
         (first,) = connection.execute("select min(ts) from event where kind = 'keys_claimed'").fetchone()
         (last,) = connection.execute("select max(ts) from event where kind = 'outcomes_recorded'").fetchone()
         (stored,) = connection.execute("select sum(stored) from tally").fetchone()
+        probes = connection.execute("select data from event where kind = 'probe_recorded'").fetchall()
     finally:
         connection.close()
+    # Where conditions don't hold, every PUT costs a HEAD before it: another arm than the one meant.
+    if any(json.loads(data)["conditional"] != "atomic" for (data,) in probes):
+        raise AssertionError(f"expected conditional PUTs to be found atomic, found {probes}")
     return (last - first) / 1e6, stored
 
 

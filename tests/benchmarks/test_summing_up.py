@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks import readme as readme_marks
 from benchmarks import table, targets
 from benchmarks.__main__ import GROUPS, arguments
 from benchmarks.arms import Sample
@@ -123,3 +124,10 @@ def test_fewer_than_three_rounds_are_refused_but_for_a_smoke_run(capsys):
     with pytest.raises(SystemExit):
         arguments(["--rounds", "2"])
     assert "at least 3" in capsys.readouterr().err
+
+
+def test_results_take_the_place_of_those_before_and_leave_the_rest():
+    readme = f"before\n{readme_marks.BEGIN}old\n{readme_marks.END}after\n"
+    assert readme_marks.pasted(readme, "new\n") == readme.replace("old", "new")
+    with pytest.raises(ValueError, match="no such pair"):
+        readme_marks.pasted("before\n", "new\n")
