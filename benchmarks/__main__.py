@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from benchmarks.targets import Verdict
 
 ROUNDS = 3
+FREE_BYTES_MIN = 10_000_000_000
+"""Ten million rows, their stage and their journal took 5 GB here."""
 NOTES = """\
 Clients, PostgreSQL and sink share these cores. Rates: ours from the first claim to the last outcome in the journal,
 scripts from the first fetch to the last answer (plan and list of keys made before), s5cmd and rclone as whole
@@ -193,6 +196,10 @@ def main() -> int:
     # Every `finally` on the way out ends its children and removes its files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if not options.quick and free < FREE_BYTES_MIN:
+        tell(f"{tempfile.gettempdir()}: expected {FREE_BYTES_MIN:,} bytes free, found {free:,}; set TMPDIR")
+        return 1
     tell("preparing the peers' environment")
     peers = prepare(options.work)
     results = Results(machine(peers, options))
