@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measuring import Cost, python, run
+from benchmarks.quietness import machine_cpu_seconds, others_cores, process_cpu_seconds
 from benchmarks.servers import BUCKET, Sink, Table, client_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from benchmarks.peers_environment import Peers
     from daemon.demo.postgres import EmbeddedPostgres
 
@@ -28,7 +31,8 @@ class Sample:
         wall_seconds: of the whole process, start and end included.
         cpu_seconds: of the whole process and its children, the sink's and PostgreSQL's not included.
         peak_mb: 10^6 bytes, resident.
-        further: by name, what only some arms have.
+        further: by name: `sink_cpu_seconds`, `postgres_cpu_seconds`, `others_cores` (that were busy with something
+            else), `plan_seconds` of ours.
     """
 
     objects: int
@@ -122,14 +126,27 @@ def ours(
     place.mkdir()
     path = configuration(bench, place, table, sink, rows=rows, connections=connections, processes=processes)
     planned = backfillctl("plan", path, sink)
-    before = sink.cpu_seconds()
-    cost = backfillctl("run", path, sink)
+    cost, further = beside(bench, sink, lambda: backfillctl("run", path, sink))
     seconds, settled = copied(place / "journal.db")
     if settled != rows:
         raise AssertionError(f"expected {rows} objects stored, found {settled}")
     shutil.rmtree(place)
-    further = {"plan_seconds": planned.seconds, "sink_cpu_seconds": sink.cpu_seconds() - before}
+    further["plan_seconds"] = planned.seconds
     return Sample(rows, seconds, cost.seconds, cost.cpu_seconds, cost.peak_mb, further)
+
+
+def beside(bench: Bench, sink: Sink, command: Callable[[], Cost]) -> tuple[Cost, dict[str, float]]:
+    """Run `command`; return its cost, and what the servers and others took of the machine meanwhile."""
+    pids = {"sink": sink.pid, "postgres": bench.postgres.pid}
+    machine = machine_cpu_seconds()
+    before = {name: process_cpu_seconds(pid) for name, pid in pids.items()}
+    cost = command()
+    used = {name: process_cpu_seconds(pid) - before[name] for name, pid in pids.items()}
+    others = others_cores(machine_cpu_seconds() - machine, cost.cpu_seconds, sum(used.values()), cost.seconds)
+    return cost, {
+        **{f"{name}_cpu_seconds": seconds for name, seconds in used.items()},
+        "others_cores": others,
+    }
 
 
 def copied(journal: Path) -> tuple[float, int]:
@@ -158,10 +175,8 @@ def scripted(
         *("--endpoint", sink.endpoint, "--bucket", BUCKET, "--prefix", f"{bench.fresh()}/"),
         *("--connections", str(connections), *(["--head"] if head else [])),
     ]
-    before = sink.cpu_seconds()
-    cost = run(words, env=bench.reader_environment())
+    cost, further = beside(bench, sink, lambda: run(words, env=bench.reader_environment()))
     told = json.loads(cost.output.splitlines()[-1])
-    further = {"sink_cpu_seconds": sink.cpu_seconds() - before}
     return Sample(told["objects"], told["seconds"], cost.seconds, cost.cpu_seconds, cost.peak_mb, further)
 
 
@@ -184,7 +199,7 @@ def s5cmd(bench: Bench, files: Path, sink: Sink, *, rows: int, connections: int)
         *(bench.peers.s5cmd, "--endpoint-url", sink.endpoint, "--numworkers", str(connections)),
         *("--log", "error", "cp", f"{files}/", f"s3://{BUCKET}/{bench.fresh()}/"),
     ]
-    return _copier(words, sink, rows)
+    return _copier(bench, words, sink, rows)
 
 
 def rclone(bench: Bench, files: Path, sink: Sink, *, rows: int, connections: int) -> Sample:
@@ -198,13 +213,11 @@ def rclone(bench: Bench, files: Path, sink: Sink, *, rows: int, connections: int
         *("--s3-no-check-bucket", "--s3-no-head", "--transfers", str(connections)),
         *("--checkers", str(connections), files, f"{remote}{BUCKET}/{bench.fresh()}"),
     ]
-    return _copier(words, sink, rows)
+    return _copier(bench, words, sink, rows)
 
 
-def _copier(words: list[str | Path], sink: Sink, rows: int) -> Sample:
-    before = sink.cpu_seconds()
-    cost = run(words, env=client_environment())
-    further = {"sink_cpu_seconds": sink.cpu_seconds() - before}
+def _copier(bench: Bench, words: list[str | Path], sink: Sink, rows: int) -> Sample:
+    cost, further = beside(bench, sink, lambda: run(words, env=client_environment()))
     return Sample(rows, cost.seconds, cost.seconds, cost.cpu_seconds, cost.peak_mb, further)
 
 
@@ -216,5 +229,4 @@ def exported_before(copied_files: Sample, exported: Sample) -> Sample:
         wall_seconds=copied_files.wall_seconds + exported.wall_seconds,
         cpu_seconds=copied_files.cpu_seconds + exported.cpu_seconds,
         peak_mb=max(copied_files.peak_mb, exported.peak_mb),
-        further={},
     )

@@ -143,11 +143,6 @@ class Sink:
     pid: int
     certificate: Path | None
 
-    def cpu_seconds(self) -> float:
-        """Return what it has used so far, user and system."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
 
 def client_environment() -> dict[str, str]:
     """Return the environment of every client: nothing in it leads anywhere but to loopback."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from benchmarks.throughput import Measured
 
 
+QUIET_CORES = 0.2
+"""Others that keep more busy than this are told."""
+
+
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table; the first column is text, the others are figures."""
     rule = ["---", *("---:" for _ in head[1:])]
@@ -58,7 +62,21 @@ def of_scenario(measured: Measured) -> str:
                 "" if is_reference or over is None else between(over, ".2f") + "x",
             ]
         )
-    return f"**{measured.scenario.title}**\n\n{markdown(head, rows)}"
+    return f"**{measured.scenario.title}**{disturbance(measured)}\n\n{markdown(head, rows)}"
+
+
+def disturbance(measured: Measured) -> str:
+    """Return how much others disturbed the scenario, if it is worth a word."""
+    shares = [
+        sample.further["others_cores"]
+        for samples in measured.samples.values()
+        for sample in samples
+        if "others_cores" in sample.further
+    ]
+    if not shares or max(shares) < QUIET_CORES:
+        return ""
+    found = spread(shares)
+    return f" (not quiet: others kept {found.median:.1f} cores busy, at most {found.highest:.1f})"
 
 
 def of_planning(planning: Planning) -> str:

@@ -8,6 +8,7 @@ from benchmarks.__main__ import GROUPS, arguments
 from benchmarks.arms import Sample
 from benchmarks.memory import MIB, Memory, Peak
 from benchmarks.planning_rate import Planned, Planning
+from benchmarks.quietness import others_cores
 from benchmarks.scenarios import SCENARIOS, Arm, Kind, quick
 from benchmarks.servers import MIX_MAX, mixed_sizes
 from benchmarks.summing_up import Spread, latency_bound, ratio, spread
@@ -131,3 +132,19 @@ def test_results_take_the_place_of_those_before_and_leave_the_rest():
     assert readme_marks.pasted(readme, "new\n") == readme.replace("old", "new")
     with pytest.raises(ValueError, match="no such pair"):
         readme_marks.pasted("before\n", "new\n")
+
+
+def test_others_are_what_the_machine_did_beyond_client_and_servers():
+    assert others_cores(machine=6.0, client=2.0, servers=1.0, wall=2.0) == 1.5
+    assert others_cores(machine=2.9, client=2.0, servers=1.0, wall=2.0) == 0.0
+
+
+def test_a_disturbed_scenario_says_so_and_a_quiet_one_does_not():
+    def scenario(*shares):
+        found = [Sample(1, 1.0, 1.0, 1.0, 80.0, {"others_cores": share}) for share in shares]
+        return Measured(FOUR_K, {Kind.OURS.value: found})
+
+    assert (
+        table.disturbance(scenario(0.1, 0.1, 0.5)) == " (not quiet: others kept 0.1 cores busy, at most 0.5)"
+    )
+    assert table.disturbance(scenario(0.1, 0.1)) == ""
