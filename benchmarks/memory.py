@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 KIB = 1024
 MIB = 1024 * KIB
 MAX_IN_FLIGHT = UploadConfig().max_in_flight
+PEAK_MB_MAX = 150.0
+PEAK_MB_BESIDE_VALUES = 120.0
 ROWS = (10_000, 100_000)
 ROWS_QUICK = (2000,)
 VALUES = ((KIB, 4000), (MIB, 600), (16 * MIB, 48), (64 * MIB, 12), (256 * MIB, 3))
@@ -26,11 +28,17 @@ VALUES_QUICK = ((KIB, 500), (16 * MIB, 8))
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """What one `run` needed; `peak_mb` is 10^6 bytes, `value_bytes` the size of every value."""
+    """What one `run` needed, and what it may need (10^6 bytes); `value_bytes` is the size of every value."""
 
     rows: int
     value_bytes: int
     peak_mb: float
+    limit_mb: float
+
+
+def peak_mb_max(value_bytes: int) -> float:
+    """Return the limit for values of one size: twice the larger of max_in_flight and a value, and what all needs."""
+    return 2 * max(MAX_IN_FLIGHT, value_bytes) / 1e6 + PEAK_MB_BESIDE_VALUES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +68,12 @@ def measure(bench: Bench, *, is_quick: bool, tell: Callable[[str], None]) -> Mem
     memory = Memory([], [])
     with null_sink(bench.directory) as sink:
         for rows in ROWS_QUICK if is_quick else ROWS:
-            memory.by_rows.append(Peak(rows, 9, _peak(bench, fill_small(bench, rows), sink)))
+            memory.by_rows.append(Peak(rows, 9, _peak(bench, fill_small(bench, rows), sink), PEAK_MB_MAX))
             tell(f"memory of a run of {rows:,} rows: {memory.by_rows[-1].peak_mb:.0f} MB")
         for size, rows in VALUES_QUICK if is_quick else VALUES:
-            memory.by_value.append(Peak(rows, size, _peak(bench, fill_large(bench, size, rows), sink)))
+            memory.by_value.append(
+                Peak(rows, size, _peak(bench, fill_large(bench, size, rows), sink), peak_mb_max(size))
+            )
             tell(f"memory of a run, values of {size / KIB:,.0f} KiB: {memory.by_value[-1].peak_mb:.0f} MB")
     return memory
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks.arms import Bench, backfillctl, configuration
@@ -27,6 +27,7 @@ PAGED_WHOLE_QUICK = (20_000,)
 PAGED_BEGINNING = 1_000_000
 PAGES = 10
 PAGE_ROWS = 1000
+STEPS = ("staged", "sorted", "sealed", "indexed")
 SETTLED_ROWS = 20_000
 """So many rows of the largest plan are copied, for the memory of a run beside a plan of that size."""
 SMALL_VALUE = "\\x62656e63686d61726b"
@@ -40,7 +41,7 @@ class Planned:
     Attributes:
         staged: seconds until all rows were read and staged; `sorted`, `sealed`, `indexed` further on, from the
             same moment.
-        peak_mb: 10^6 bytes.
+        peak_mb: 10^6 bytes; `peaks_mb` says how large it had been by the end of each step.
     """
 
     rows: int
@@ -51,6 +52,7 @@ class Planned:
     wall_seconds: float
     cpu_seconds: float
     peak_mb: float
+    peaks_mb: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,11 @@ def _plan(path: Path, rows: int) -> Planned:
     moments = json.loads(cost.output.splitlines()[-1])
     return Planned(
         rows,
-        *(moments[name] for name in ("staged", "sorted", "sealed", "indexed")),
+        *(moments[name] for name in STEPS),
         cost.seconds,
         cost.cpu_seconds,
         cost.peak_mb,
+        {name: moments[f"{name}_mb"] for name in STEPS},
     )
 
 

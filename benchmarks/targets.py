@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.memory import KIB, MAX_IN_FLIGHT, MIB
+from benchmarks.memory import KIB, MIB, PEAK_MB_MAX
 from benchmarks.scenarios import LATENCY_MS, Arm, Kind
 from benchmarks.summing_up import latency_bound, ratio, spread
 
@@ -25,8 +25,6 @@ INDEXED_RATE_MIN = 150_000
 LINEAR_MIN = 0.7
 """Planning counts as linear if the rate at the most rows is at least this share of the rate at a tenth of them."""
 TLS_RATIO_MAX = 1.5
-PEAK_MB_MAX = 150.0
-PEAK_MB_BESIDE_VALUES = 120.0
 PROCESSES_RATIO_MIN = 1.4
 RESUME_MS_MAX = 50.0
 STATUS_MS_MAX = 400.0
@@ -128,17 +126,11 @@ def of_memory(memory: Memory | None, planning: Planning | None) -> list[Verdict]
     )
     verdicts.append(_at_most(name, worst and worst[1], PEAK_MB_MAX, ".0f", " MB"))
     for peak in memory.by_value if memory else []:
-        limit = peak_mb_max(peak.value_bytes)
         size = (
             f"{peak.value_bytes // KIB} KiB" if peak.value_bytes < MIB else f"{peak.value_bytes // MIB} MiB"
         )
-        verdicts.append(_at_most(f"peak memory, values of {size}", peak.peak_mb, limit, ".0f", " MB"))
+        verdicts.append(_at_most(f"peak memory, values of {size}", peak.peak_mb, peak.limit_mb, ".0f", " MB"))
     return verdicts
-
-
-def peak_mb_max(value_bytes: int) -> float:
-    """Return the limit for values of one size: twice the larger of max_in_flight and a value, and what all needs."""
-    return 2 * max(MAX_IN_FLIGHT, value_bytes) / 1e6 + PEAK_MB_BESIDE_VALUES
 
 
 def of_journal(at_scale: AtScale | None) -> list[Verdict]:

@@ -106,14 +106,28 @@ def planning(axes, found):
     axes.legend(fontsize=8)
 
 
+def memory(axes, results):
+    peaks = results["memory"]["by_value"]
+    sizes = [peak["value_bytes"] / 2**20 for peak in peaks]
+    axes.semilogx(sizes, [peak["peak_mb"] for peak in peaks], base=2, marker="o", color=OURS, label="ours")
+    limits = [peak["limit_mb"] for peak in peaks]
+    axes.semilogx(sizes, limits, base=2, color=OTHERS, linestyle="--", label="its limit")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("MiB of every value")
+    axes.set_ylabel("peak MB")
+    axes.set_title("memory of `run` by size of values", fontsize=9)
+    axes.legend(fontsize=8)
+
+
 def main():
     results = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     scenarios = {scenario["name"]: scenario for scenario in results["scenarios"]}
-    panels = [(bars, scenarios[name]) for name in ("4k", "weed", "latency-64") if name in scenarios]
+    panels = [(bars, scenarios[name]) for name in ("4k", "weed") if name in scenarios]
     sized = [scenarios[name] for name in ("64k", "1m", "mix") if name in scenarios]
     panels += [(sizes, sized)] if sized else []
     panels += [(processes, scenarios["processes"])] if "processes" in scenarios else []
     panels += [(planning, results["planning"])] if results.get("planning") else []
+    panels += [(memory, results)] if results.get("memory") else []
     if not panels:
         return
     columns = min(2, len(panels))

@@ -6,7 +6,7 @@ from benchmarks import readme as readme_marks
 from benchmarks import table, targets
 from benchmarks.__main__ import GROUPS, arguments
 from benchmarks.arms import Sample
-from benchmarks.memory import MIB, Memory, Peak
+from benchmarks.memory import MIB, Memory, Peak, peak_mb_max
 from benchmarks.planning_rate import Planned, Planning
 from benchmarks.quietness import others_cores
 from benchmarks.scenarios import SCENARIOS, Arm, Kind, quick
@@ -68,7 +68,10 @@ def test_planning_is_judged_at_the_most_rows_and_for_its_line():
 
 
 def test_memory_is_judged_by_the_largest_of_all_numbers_of_rows_and_by_each_size():
-    memory = Memory([Peak(1000, 9, 80.0)], [Peak(4, 256 * MIB, 600.0), Peak(4, 512 * MIB, 1500.0)])
+    memory = Memory(
+        [Peak(1000, 9, 80.0, 150.0)],
+        [Peak(4, size * MIB, peak, peak_mb_max(size * MIB)) for size, peak in ((256, 600.0), (512, 1500.0))],
+    )
     planning = Planning([Planned(10, 1, 1, 1, 1, 1, 1, 160.0)], [], 90.0, 10)
     rows, usual, large = targets.of_memory(memory, planning)
     assert (rows.found, rows.word) == ("160 MB", "MISSED")
