@@ -71,6 +71,7 @@ def run(arguments: Sequence[str | Path], *, env: Mapping[str, str], ended: int =
                 time.sleep(LOOK_SECONDS)
         except BaseException:
             _kill(process.pid)
+            process.wait()
             raise
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
