@@ -11,7 +11,7 @@ import trio
 Sent = TypeVar("Sent")
 Received = TypeVar("Received")
 
-COMPANY_SECONDS = 0.01
+COMPANY_SECONDS = 0.005
 """How long a message that nobody waits for waits for others: a frame costs both sides a system call."""
 FRAME_BYTES_MAX = 64 * 2**20
 """A batch of 64 keys of 1 KiB takes 0.1 MB; whatever claims to be larger is no frame."""
