@@ -29,6 +29,7 @@ from daemon.opening import begin_session, check_identity, controls_of
 from daemon.recorder import Recorder
 from daemon.runtime import Runtime, in_loop
 from daemon.steering import Steering
+from daemon.upload_processes import Spawn, spawned
 from journal.checkpoint import Order
 from journal.log import Journal
 from journal.reader import Reader
@@ -71,6 +72,7 @@ class Rig:
 
     Attributes:
         stop_at_start: a signal that comes before the session has done anything.
+        spawn: starts upload processes, where `upload` has several.
         steering, controls: of the newest session.
         activity: what the tasks of all its sessions are at.
         ended: how it ended, if it ran beside a test (`running`).
@@ -84,6 +86,7 @@ class Rig:
     throttle: dict[str, Any] = field(default_factory=dict)
     order: Order = Order.NEWEST_FIRST
     stop_at_start: str | None = None
+    spawn: Spawn = spawned
     ended: Ended | None = None
 
     def __post_init__(self) -> None:
@@ -150,6 +153,7 @@ class Rig:
                 self.controls,
                 self.activity,
                 allow_seqscan=False,
+                spawn=self.spawn,
             )
             ended = await self.work(migration, recorder, bucket)
             journal.end_session(now_us=clock_us(), reason=ended.reason, exit_code=int(ended.exit_code))
