@@ -76,7 +76,7 @@ def drop_sql(table: CopiedTable) -> str:
     """Return what frees the table's room: TRUNCATE where everything in it is copied, else batches of DELETE."""
     text = _delete(table) if table.left_out or table.excused else _empty(table)
     tag = "backfill"
-    while f"${tag}$" in table.queries.table.sql + (table.queries.spec.where or "") + "".join(table.excused):
+    while f"${tag}$" in text:
         tag += "_"
     return text.replace(_TAG, f"${tag}$")
 

@@ -53,23 +53,23 @@ def verified_conditions(
     """
     if not journal.sources:
         return []
-    covering = [run for run in journal.runs if _covers(run, journal.sources)]
-    whole = [run for run in covering if run.sample is None]
+    whole = [run for run in journal.runs if run.sample is None]
     if required is not None:
-        wanted = {f"verified by {required}": next((run for run in whole if run.tier == required), None)}
         hint = f"`backfillctl verify --tier {required}`"
+        wanted = {f"verified by {required}": [run for run in whole if run.tier == required]}
     else:
-        wanted = {
-            "verified by list": next((run for run in whole if run.tier in _LISTING), None),
-            "verified by content": next((run for run in covering if run.tier == TierName.CONTENT), None),
-        }
         hint = "`backfillctl verify`"
-    found = [_reached(subject, run, hint) for subject, run in wanted.items()]
-    told = {
-        run.seq
-        for run, reached in zip(wanted.values(), found, strict=True)
-        if run is not None and not reached.met
-    }
+        wanted = {
+            "verified by list": [run for run in whole if run.tier in _LISTING],
+            "verified by content": [run for run in journal.runs if run.tier == TierName.CONTENT],
+        }
+    found = []
+    told = set()
+    for subject, runs in wanted.items():
+        for name, run in _newest(runs, journal.sources).items():
+            found.append(_reached(f"{name}{subject}", run, hint))
+            if run is not None and not found[-1].met:
+                told.add(run.seq)
     standing = [each for each in journal.findings if each.run not in told]
     for tier in TierName:
         of_tier = [each for each in standing if each.tier == tier]
@@ -82,12 +82,26 @@ def verified_conditions(
     return found
 
 
-def _covers(run: VerificationRun, sources: Sequence[CountedSource]) -> bool:
-    """Say whether the run looked at (or could have drawn) every key that has an outcome now."""
-    return all(
-        source.outcome_seq <= run.until_seq and (run.sources is None or source.id in run.sources)
+def _newest(
+    runs: Sequence[VerificationRun], sources: Sequence[CountedSource]
+) -> dict[str, VerificationRun | None]:
+    """Return the newest run that looked at (or could have drawn) every key of a source that has an outcome now.
+
+    By what names the source in a condition's subject: one without a name where the run is the same for all.
+    """
+    found = {
+        f"{source.name}: ": next(
+            (
+                run
+                for run in runs
+                if source.outcome_seq <= run.until_seq and (run.sources is None or source.id in run.sources)
+            ),
+            None,
+        )
         for source in sources
-    )
+    }
+    first = next(iter(found.values()))
+    return {"": first} if all(run is first for run in found.values()) else found
 
 
 def _refuting(

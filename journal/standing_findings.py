@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from journal.events import Kind, decode
 from journal.histories import replaced
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from journal.verification_runs import VerificationRun
 
 UNREADABLE = "unreadable"
 """The kind of finding that says nothing of a key: it takes no other back."""
+EVENTS_KEPT = 64
+"""Events that are kept in memory, of some hundred findings each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ def standing_findings(
         connection: to a journal whose projections are up.
         runs: every finished one.
     """
+    looks = _Looks(connection)
     keys: Counter[tuple[int, str, int, str]] = Counter()
     first: dict[tuple[int, str, int, str], str] = {}
     for seq, source, text in connection.execute(
@@ -65,7 +68,7 @@ def standing_findings(
             (text, seq),
         ).fetchall():
             found = (data.get("run", 0), data.get("tier", ""), source or 0, kind)
-            if _taken_back(connection, runs, found, seq, ordinal, outcome_seq):
+            if _taken_back(connection, runs, looks, found, seq, ordinal, outcome_seq):
                 continue
             keys[found] += 1
             first.setdefault(found, row_key)
@@ -75,9 +78,42 @@ def standing_findings(
     )
 
 
+class _Looks:
+    """What verifications have recorded of keys, read from their events: neighbours share one, so some are kept."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._read: dict[int, tuple[str, int, dict[int, set[str]]]] = {}
+
+    def behind(self, seq: int, ordinal: int, tier: str) -> Iterator[tuple[int, set[str]]]:
+        """Yield run and kinds of each later look of a tier at a key, oldest first; no kind where it was right."""
+        for (later,) in self._connection.execute(
+            "SELECT k.seq FROM key_event k CROSS JOIN event v ON v.seq = k.seq"
+            " WHERE k.ordinal = ? AND k.seq > ? AND v.kind IN (?, ?) ORDER BY k.seq",
+            (ordinal, seq, Kind.FINDING_RECORDED.value, Kind.VERIFICATION_PROGRESSED.value),
+        ):
+            by, run, kinds = self._event(later)
+            if by == tier:
+                yield run, kinds.get(ordinal, set())
+
+    def _event(self, seq: int) -> tuple[str, int, dict[int, set[str]]]:
+        if seq not in self._read:
+            if len(self._read) >= EVENTS_KEPT:
+                self._read.clear()
+            (text,) = self._connection.execute("SELECT data FROM event WHERE seq = ?", (seq,)).fetchone()
+            data = decode(seq, text)
+            kinds: dict[int, set[str]] = {}
+            for kind, ordinal, *_ in data.get("findings", ()):
+                if ordinal is not None:
+                    kinds.setdefault(ordinal, set()).add(kind)
+            self._read[seq] = data.get("tier", ""), data.get("run", 0), kinds
+        return self._read[seq]
+
+
 def _taken_back(
     connection: sqlite3.Connection,
     runs: Sequence[VerificationRun],
+    looks: _Looks,
     found: tuple[int, str, int, str],
     seq: int,
     ordinal: int,
@@ -86,14 +122,10 @@ def _taken_back(
     """Say whether what the event `seq` has of a key was told anew or refuted since, or concerns its object no more."""
     run, tier, source, kind = found
     unread = set()
-    for later in _later(connection, ordinal, seq):
-        if later.get("tier", "") != tier:
-            continue
-        kinds = {each[0] for each in later.get("findings", ()) if each[1] == ordinal}
-        if kinds - {UNREADABLE} or kind in kinds or not kinds:
-            # Told anew; or one of those that a sample found right.
+    for by, kinds in looks.behind(seq, ordinal, tier):
+        if kind in kinds or kinds != {UNREADABLE}:
             return True
-        unread.add(later.get("run", 0))
+        unread.add(by)
     return replaced(connection, ordinal) or any(
         # It was looked at once more, since it had died before it noted its progress.
         (each.seq == run and not each.data.get("counts", {kind: 1}).get(kind, 0))
@@ -105,14 +137,3 @@ def _taken_back(
         )
         for each in runs
     )
-
-
-def _later(connection: sqlite3.Connection, ordinal: int, seq: int) -> list[dict[str, Any]]:
-    return [
-        dict(decode(later, text))
-        for later, text in connection.execute(
-            "SELECT v.seq, v.data FROM key_event k CROSS JOIN event v ON v.seq = k.seq"
-            " WHERE k.ordinal = ? AND k.seq > ? AND v.kind IN (?, ?)",
-            (ordinal, seq, Kind.FINDING_RECORDED.value, Kind.VERIFICATION_PROGRESSED.value),
-        )
-    ]

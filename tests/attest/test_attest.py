@@ -288,9 +288,11 @@ def test_an_excused_binary_key_is_left_by_the_sql(copied: Migration) -> None:
 
 def test_a_where_that_holds_our_quotes_and_a_comment_is_right_in_the_sql(copied: Migration) -> None:
     copied.sections["source"] = """where = "note <> '$backfill$' and note is not null -- of ours\""""
+    copied.changes["value"] = "$backfill_$"
     recopied(
         copied,
-        "update attachments set note = 'n'; update attachments set note = '$backfill$' where id = '7'",
+        "update attachments set note = 'n'; update attachments set note = '$backfill$' where id = '7';"
+        ' alter table attachments rename data to "$backfill_$"',
     )
     copied.database.sql(sql_of(copied))
     assert copied.database.sql("select id from attachments").split() == ["7"]

@@ -189,3 +189,22 @@ def test_no_sql_removes_a_row_of_which_another_source_has_not_copied_its_column(
     assert copied.database.sql("select count(*) from attachments") == "20"
     copied.database.sql(of_notes)
     assert copied.database.sql("select count(*), count(note) from attachments") == "5|0"
+
+
+def test_sources_may_be_verified_one_by_one(verified: Migration) -> None:
+    verified.database.sql("create table more as table attachments; alter table more add primary key (id)")
+    verified.sections["source"] = f"""
+            [[source]]
+            name = "more"
+            table = "public.more"
+            key = "id"
+            created_at = "at"
+            value = "data"
+            prefix = "{verified.prefix[:-1]}-more/"
+    """
+    assert verified("run").returncode == 0
+    assert not_met(verified).keys() == {"more: verified by list", "more: verified by content"}
+    assert verified("verify --source attachments").returncode == 0
+    assert not_met(verified).keys() == {"more: verified by list", "more: verified by content"}
+    assert verified("verify --source more").returncode == 0
+    assert not_met(verified) == {}

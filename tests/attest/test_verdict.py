@@ -56,6 +56,10 @@ REFUSED = StandingFinding(40, "content", 1, "unreadable", 1, "k")
 HIDDEN = StandingFinding(40, "head", 1, "unreadable", 1, "k")
 
 
+B = source("b", id=2, outcome_seq=56)
+OF_B = tuple(replace(each, sources=(2,), until_seq=56) for each in VERIFIED)
+
+
 def facts(*sources, runs=VERIFIED, findings=(), **changed):
     known = sources or (source(),)
     journal = JournalFacts(Anchor(80, "00" * 32, "m/1"), True, tuple(known), tuple(runs), findings)
@@ -96,7 +100,16 @@ def test_what_is_whole_closed_and_verified_is_a_go():
         (facts(runs=(run("list", until_seq=49), SAMPLED)), ["verified by list"]),
         (facts(runs=(run("list", sources=(2,)), SAMPLED)), ["verified by list"]),
         (facts(runs=(run("list", exit_code=4), run("list"), SAMPLED)), ["verified by list"]),
-        (facts(source(), source("b", id=2, outcome_seq=56)), ["verified by list", "verified by content"]),
+        (facts(source(), B), ["b: verified by list", "b: verified by content"]),
+        (facts(source(outcome_seq=56), B), ["verified by list", "verified by content"]),
+        (
+            facts(source(), B, runs=(run("list", sources=(2,), until_seq=56), *VERIFIED)),
+            ["b: verified by content"],
+        ),
+        (
+            facts(source(), B, runs=(run("list", sources=(2,), until_seq=56, exit_code=4), *OF_B, *VERIFIED)),
+            ["b: verified by list"],
+        ),
         (facts(runs=(run("list"), DAMAGED)), ["verified by content"]),
         (facts(runs=(run("list"), DAMAGED), findings=(replace(ROTTEN, run=60),)), ["verified by content"]),
         (facts(findings=(ROTTEN, CHANGED)), ["mismatch by source", "mismatch by content"]),
@@ -119,6 +132,7 @@ def test_each_condition_that_is_not_met_is_named(found, subjects):
     [
         facts(runs=(run("list"), run("list", exit_code=4), SAMPLED)),
         facts(runs=(run("source"), run("content"))),
+        facts(source(), B, runs=(*OF_B, *VERIFIED)),
         facts(source(proven=False), demands=Demands(accept_unproven=True)),
         facts(standby=Standby("1/0", "0/FFFFFFFF")),
         facts(anchor_problem=None),
