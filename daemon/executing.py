@@ -143,7 +143,10 @@ class LocalExecutor:
                 finally:
                     self._slots.give_back()
                     self._budget.release(upload.key.size)
-                await outcomes.settle(upload.source, upload.key, settled)
+                source, key = upload.source, upload.key
+                # Its value has left the budget: it must not stay in memory while this task waits for the next.
+                del upload
+                await outcomes.settle(source, key, settled)
 
 
 async def _fetch(

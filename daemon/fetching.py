@@ -154,9 +154,14 @@ class Fetcher:
                     await self.fetch(replace(batch, keys=[key]), uploads)
             return
         by_key = {row.row_key: row for row in rows}
+        # Once handed on, a value is its uploader's alone, who gives its bytes back to the budget. A row that was
+        # planned twice may be in one batch twice.
+        del rows
+        last = {key.row_key: key.ordinal for key in keys}
         grown: list[ClaimedKey] = []
         for key in keys:
-            row = by_key.get(key.row_key)
+            take = by_key.pop if last[key.row_key] == key.ordinal else by_key.get
+            row = take(key.row_key, None)
             if row is None:
                 self._budget.release(key.size)
                 await self._settle(source, key, Settled(key.ordinal, Outcome.VANISHED, 0, "", None, None))
@@ -165,6 +170,7 @@ class Fetcher:
                 grown.append(key._replace(size=row.size))
             else:
                 await uploads.send(Fetched(source, key, row, key.ordinal in batch.replacing))
+            del row
         # A value that outgrew its plan is fetched again, alone, with room for what it is now; and only now that this
         # batch holds no reservation of its own: one made above it could never be served.
         for key in grown:

@@ -22,7 +22,6 @@ from daemon.quota import Quota
 from daemon.recorder import Recorder
 from journal.entries import Claim, ClaimedKey, Parked, Settled
 
-
 CLAIM_FRACTION = 4
 """A claim is worth its commit once this fraction of the window is free. The rest must outlast commit, claim and fetch:
 with half of it, 256 uploads of 30 ms each ran out of rows."""
