@@ -140,13 +140,19 @@ def test_a_repair_with_nothing_to_mend_takes_nothing_back(copied: Migration) -> 
     assert events_of(copied, Kind.OUTCOMES_REVOKED) == []
 
 
-def test_a_row_that_changed_is_no_matter_of_a_repair(copied: Migration) -> None:
-    copied.database.sql("update attachments set data = 'changed' where id = '7'")
+def test_a_row_that_changed_is_taken_back_by_a_repair_and_a_new_one_left_to_planning(
+    copied: Migration,
+) -> None:
+    copied.database.sql(
+        "update attachments set data = '8' where id = '7';"
+        " insert into attachments values ('late', now() - interval '3 days', 'late')"
+    )
     done = copied("verify --tier source --repair")
     assert done.returncode == ExitCode.MISMATCH
-    assert "repair: nothing is to be driven again" in done.stdout
+    assert "repair: 1 key will be driven again" in done.stdout
     assert "`backfillctl plan --reconcile`" in done.stdout
-    assert events_of(copied, Kind.OUTCOMES_REVOKED) == []
+    [revoked] = events_of(copied, Kind.OUTCOMES_REVOKED)
+    assert len(revoked["ordinals"]) == 1
 
 
 def test_without_flags_every_key_is_listed_and_a_sample_read(copied: Migration) -> None:
