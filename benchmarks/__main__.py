@@ -144,13 +144,18 @@ def machine(peers: Peers, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(bench: Bench, results: Results, options: argparse.Namespace) -> None:
-    """Run the groups that were asked for; one that fails does not keep the next from running."""
+    """Run the groups that were asked for; one that fails does not keep the next from running.
+
+    What was found so far is in results.json after each.
+    """
+    options.out.mkdir(parents=True, exist_ok=True)
     for scenario in SCENARIOS:
         if scenario.group in options.only:
             chosen = quick(scenario) if options.quick else scenario
             found = throughput.measure(bench, chosen, options.rounds, tell)
             results.scenarios[scenario.name] = found
             results.failures |= {f"{scenario.name}: {arm}": text for arm, text in found.failures.items()}
+            (options.out / "results.json").write_text(results.json(), encoding="utf-8")
     for group, module in zip(OTHER_GROUPS, (planning_rate, journal_at_scale, memory), strict=True):
         if group in options.only:
             try:
@@ -158,12 +163,12 @@ def measure(bench: Bench, results: Results, options: argparse.Namespace) -> None
             except (CommandFailed, AssertionError, BackfillError) as failure:
                 results.failures[group] = str(failure)
                 tell(f"{group} FAILED: {failure}")
+            (options.out / "results.json").write_text(results.json(), encoding="utf-8")
 
 
 def write(results: Results, peers: Peers, out: Path) -> None:
     """Print the tables, and write them, the figures and the plot."""
     print(results.markdown())
-    out.mkdir(parents=True, exist_ok=True)
     (out / "results.md").write_text(results.markdown(), encoding="utf-8")
     (out / "results.json").write_text(results.json(), encoding="utf-8")
     drawn = [*peers.script("plot"), out / "results.json", out / "throughput.png"]

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks.arms import Bench, backfillctl, configuration
+from benchmarks.arms import Bench, backfillctl, beside, configuration
 from benchmarks.measuring import python, run
 from benchmarks.servers import Sink, Table, client_environment, null_sink
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-ROWS = (100_000, 1_000_000, 10_000_000)
+ROWS = (100_000, 300_000, 1_000_000, 10_000_000)
+ONLY_PAGED = frozenset({300_000})
+"""Sizes at which only the ancestor's pagination is measured."""
 ROWS_QUICK = (20_000, 40_000)
-PAGED_WHOLE = (100_000, 300_000)
-PAGED_WHOLE_QUICK = (20_000,)
-PAGED_BEGINNING = 1_000_000
+PAGED_WHOLE_MAX = 300_000
 PAGES = 10
 PAGE_ROWS = 1000
 STEPS = ("staged", "sorted", "sealed", "indexed")
@@ -42,6 +42,7 @@ class Planned:
         staged: seconds until all rows were read and staged; `sorted`, `sealed`, `indexed` further on, from the
             same moment.
         peak_mb: 10^6 bytes; `peaks_mb` says how large it had been by the end of each step.
+        others_cores: that were busy with something else.
     """
 
     rows: int
@@ -53,6 +54,7 @@ class Planned:
     cpu_seconds: float
     peak_mb: float
     peaks_mb: dict[str, float] = field(default_factory=dict)
+    others_cores: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Paged:
     is_extrapolated: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Planning:
     """What was found; `run_peak_mb` is of a `run` that copied some rows of the largest plan."""
 
@@ -92,30 +94,45 @@ def fill_small(bench: Bench, rows: int) -> Table:
 
 def measure(bench: Bench, *, is_quick: bool, tell: Callable[[str], None]) -> Planning:
     """Plan every size once: a plan of ten million rows has no need of rounds."""
-    planned: list[Planned] = []
-    run_peak_mb, run_plan_rows = 0.0, 0
+    found = Planning([], [], 0.0, 0)
     sizes = ROWS_QUICK if is_quick else ROWS
     with null_sink(bench.directory) as sink:
         for rows in sizes:
             table = fill_small(bench, rows)
-            place = bench.directory / bench.fresh()
-            place.mkdir()
-            path = configuration(bench, place, table, sink, rows=rows, connections=64)
-            planned.append(_plan(path, rows))
+            if rows not in ONLY_PAGED:
+                _plan_and_run(bench, found, table, sink, is_last=rows == sizes[-1], tell=tell)
+            found.ancestor.append(_paged(bench, table))
+            last = found.ancestor[-1]
             tell(
-                f"planned {rows:,} rows: {rows / planned[-1].staged:,.0f} keys/s read and staged, "
-                f"{rows / planned[-1].indexed:,.0f} sealed and indexed, {planned[-1].peak_mb:.0f} MB"
+                f"ancestor's pagination, {rows:,} rows: {last.page_ms:.0f} ms a page, whole pass "
+                f"{last.seconds:,.0f} s{' (extrapolated)' if last.is_extrapolated else ''}"
             )
-            if rows == sizes[-1]:
-                run_peak_mb, run_plan_rows = _run_some(path, sink), rows
-                tell(f"run beside a plan of {rows:,} rows: {run_peak_mb:.0f} MB")
-            shutil.rmtree(place)
             bench.postgres.sql(f"drop table {table.name}")
-    return Planning(planned, _paginate(bench, is_quick=is_quick, tell=tell), run_peak_mb, run_plan_rows)
+    return found
 
 
-def _plan(path: Path, rows: int) -> Planned:
-    cost = run([*python(), "benchmarks.planning_probe", path], env=client_environment())
+def _plan_and_run(
+    bench: Bench, found: Planning, table: Table, sink: Sink, *, is_last: bool, tell: Callable[[str], None]
+) -> None:
+    place = bench.directory / bench.fresh()
+    place.mkdir()
+    path = configuration(bench, place, table, sink, rows=table.rows, connections=64)
+    plan = _plan(bench, path, table.rows, sink)
+    found.ours.append(plan)
+    tell(
+        f"planned {plan.rows:,} rows: {plan.rows / plan.staged:,.0f} keys/s read and staged, "
+        f"{plan.rows / plan.indexed:,.0f} sealed and indexed, {plan.peak_mb:.0f} MB"
+    )
+    if is_last:
+        cost = backfillctl("run", path, sink, "--limit", str(SETTLED_ROWS), ended=8)
+        found.run_peak_mb, found.run_plan_rows = cost.peak_mb, table.rows
+        tell(f"run beside a plan of {table.rows:,} rows: {cost.peak_mb:.0f} MB")
+    shutil.rmtree(place)
+
+
+def _plan(bench: Bench, path: Path, rows: int, sink: Sink) -> Planned:
+    words = [*python(), "benchmarks.planning_probe", path]
+    cost, further = beside(bench, sink, lambda: run(words, env=client_environment()))
     moments = json.loads(cost.output.splitlines()[-1])
     return Planned(
         rows,
@@ -124,29 +141,17 @@ def _plan(path: Path, rows: int) -> Planned:
         cost.cpu_seconds,
         cost.peak_mb,
         {name: moments[f"{name}_mb"] for name in STEPS},
+        further["others_cores"],
     )
 
 
-def _run_some(path: Path, sink: Sink) -> float:
-    return backfillctl("run", path, sink, "--limit", str(SETTLED_ROWS), ended=8).peak_mb
-
-
-def _paginate(bench: Bench, *, is_quick: bool, tell: Callable[[str], None]) -> list[Paged]:
-    found = []
-    whole = PAGED_WHOLE_QUICK if is_quick else PAGED_WHOLE
-    for rows in (*whole, *(() if is_quick else (PAGED_BEGINNING,))):
-        table = fill_small(bench, rows)
-        pages = PAGES if rows == PAGED_BEGINNING else rows // PAGE_ROWS
-        words = [
-            *bench.peers.script("pagination"),
-            *("--table", table.name, "--rows", str(pages * PAGE_ROWS)),
-        ]
-        seconds = json.loads(run(words, env=bench.reader_environment()).output)["seconds"]
-        bench.postgres.sql(f"drop table {table.name}")
-        whole_seconds = seconds / pages * (rows // PAGE_ROWS)
-        found.append(Paged(rows, pages, seconds / pages * 1e3, whole_seconds, pages < rows // PAGE_ROWS))
-        tell(
-            f"ancestor's pagination, {rows:,} rows: {found[-1].page_ms:.0f} ms a page, whole pass "
-            f"{whole_seconds:,.0f} s{' (extrapolated)' if found[-1].is_extrapolated else ''}"
-        )
-    return found
+def _paged(bench: Bench, table: Table) -> Paged:
+    """Read the ancestor's pages: all of a small table, the first ones of a large one."""
+    in_all = table.rows // PAGE_ROWS
+    pages = in_all if table.rows <= PAGED_WHOLE_MAX else PAGES
+    words = [
+        *bench.peers.script("pagination"),
+        *("--table", table.name, "--rows", str(pages * PAGE_ROWS)),
+    ]
+    seconds = json.loads(run(words, env=bench.reader_environment()).output)["seconds"]
+    return Paged(table.rows, pages, seconds / pages * 1e3, seconds / pages * in_all, pages < in_all)

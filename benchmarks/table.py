@@ -73,6 +73,10 @@ def disturbance(measured: Measured) -> str:
         for sample in samples
         if "others_cores" in sample.further
     ]
+    return _told(shares)
+
+
+def _told(shares: Sequence[float]) -> str:
     if not shares or max(shares) < QUIET_CORES:
         return ""
     found = spread(shares)
@@ -103,7 +107,8 @@ def of_planning(planning: Planning) -> str:
         for paged in planning.ancestor
     ]
     head = ["planning", "keys/s read and staged", "keys/s sealed and indexed", "seconds in all", "peak MB"]
-    return f"**Planning**\n\n{markdown(head, [*ours, *ancestor])}"
+    disturbed = _told([plan.others_cores for plan in planning.ours])
+    return f"**Planning**{disturbed}\n\n{markdown(head, [*ours, *ancestor])}"
 
 
 def of_memory(memory: Memory) -> str:

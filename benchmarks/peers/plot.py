@@ -98,7 +98,11 @@ def planning(axes, found):
         marker="o",
         color=OTHERS,
         label="the ancestor's pagination"
-        + (" (last: extrapolated)" if any(paged["is_extrapolated"] for paged in found["ancestor"]) else ""),
+        + (
+            " (beyond 300,000 rows: extrapolated)"
+            if any(paged["is_extrapolated"] for paged in found["ancestor"])
+            else ""
+        ),
     )
     axes.set_xlabel("rows")
     axes.set_ylabel("seconds")
@@ -108,12 +112,13 @@ def planning(axes, found):
 
 def memory(axes, results):
     peaks = results["memory"]["by_value"]
-    sizes = [peak["value_bytes"] / 2**20 for peak in peaks]
+    sizes = [peak["value_bytes"] for peak in peaks]
     axes.semilogx(sizes, [peak["peak_mb"] for peak in peaks], base=2, marker="o", color=OURS, label="ours")
     limits = [peak["limit_mb"] for peak in peaks]
     axes.semilogx(sizes, limits, base=2, color=OTHERS, linestyle="--", label="its limit")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("MiB of every value")
+    axes.set_xticks(sizes, [f"{size >> 20} MiB" if size >> 20 else f"{size >> 10} KiB" for size in sizes])
+    axes.set_xlabel("size of every value")
     axes.set_ylabel("peak MB")
     axes.set_title("memory of `run` by size of values", fontsize=9)
     axes.legend(fontsize=8)
