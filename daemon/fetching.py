@@ -10,6 +10,7 @@ from typing import Protocol
 import trio
 
 from daemon.activity import Activity
+from daemon.allocation import HUGE_BYTES, hand_back_large_blocks
 from daemon.budget import Silence
 from daemon.causes import Cause
 from daemon.controls import Controls
@@ -144,6 +145,8 @@ class Fetcher:
         """
         source, keys = batch.source, batch.keys
         reserved = sum(key.size for key in keys)
+        if reserved >= HUGE_BYTES and max(key.size for key in keys) >= HUGE_BYTES:
+            hand_back_large_blocks()
         with self._activity.at(Cause.BYTE_BUDGET):
             await self._budget.reserve(reserved)
         rows = await self._fetch_retrying(source, keys)

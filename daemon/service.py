@@ -14,7 +14,6 @@ import trio
 
 from daemon import rendering_units as units
 from daemon.activity import Activity
-from daemon.allocation import hand_back_large_blocks
 from daemon.config import Config, PlanOptions, RunOptions
 from daemon.drain import Drain, Governed
 from daemon.dry_run import dry_run
@@ -50,7 +49,6 @@ async def run(config: Config, options: RunOptions, ending: Ending, load: Callabl
     Raises:
         BackfillError, JournalError: what ended the session, recorded as such; several as a group.
     """
-    hand_back_large_blocks()
     notifier = Notifier.from_environment(os.environ, pid=os.getpid())
     thread = JournalThread()
     runtime = Runtime(journal_runner=thread, patient=notifier.listening)

@@ -19,7 +19,6 @@ from typing import TypeAlias
 import trio
 
 from daemon.activity import Activity
-from daemon.allocation import hand_back_large_blocks
 from daemon.causes import Cause
 from daemon.controls import Controls
 from daemon.drain import Drain
@@ -357,8 +356,6 @@ def main() -> None:
     # Who asks the session to stop asks the coordinator; a terminal or a supervisor may tell the whole group.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-
-    hand_back_large_blocks()
 
     async def serve() -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=int(sys.argv[1]))))
