@@ -109,6 +109,7 @@ class Bucket:
         md5: bytes,
         headers: Mapping[str, str],
         condition: Condition,
+        sha256_hex: str | None = None,
     ) -> PutReceipt:
         """Store `body` under `key` if `condition` holds; storing the same twice is harmless.
 
@@ -119,6 +120,7 @@ class Bucket:
             md5: the digest of `body`, 16 bytes; S3 refuses a body that arrives different.
             headers: content-type and x-amz-meta-*, lower case, values in ASCII.
             condition: on what the PUT depends.
+            sha256_hex: of `body`; None: computed here.
 
         Raises:
             PreconditionFailed: the condition did not hold.
@@ -143,7 +145,8 @@ class Bucket:
             fields.append((b"if-none-match", b"*"))
         if condition.if_match is not None:
             fields.append((b"if-match", f'"{condition.if_match}"'.encode()))
-        exchange = await self._send(subject, fields, body=body, payload_sha256=await self._sha256(body))
+        payload_sha256 = await self._sha256(body) if sha256_hex is None else sha256_hex
+        exchange = await self._send(subject, fields, body=body, payload_sha256=payload_sha256)
         answer = await exchange.read()
         if answer.status == 412:
             raise PreconditionFailed(answer.request_id)

@@ -58,8 +58,9 @@ class Target(Protocol):
         md5: bytes,
         headers: Mapping[str, str],
         condition: Condition,
+        sha256_hex: str | None = None,
     ) -> PutReceipt:
-        """Store `body` under `key` if `condition` holds; idempotent for equal bytes."""
+        """Store `body`, whose digests these are, under `key` if `condition` holds; idempotent for equal bytes."""
 
     async def head(self, bucket: str, key: str) -> ObjectFacts | None:
         """Return what is there, or None."""
@@ -174,17 +175,14 @@ class Uploader:
         value = row.value
         if value is None:
             raise AssertionError(f"upload of ordinal {ordinal} without its value")
-        md5 = (
-            _md5(value)
-            if len(value) <= INLINE_DIGEST_MAX
-            else await self._digest_runner(partial(_md5, value))
-        )
+        md5, sha256_hex = await self._digested(value)
         copied = _Copy(
             ordinal,
             destination,
             key,
             value,
             md5,
+            sha256_hex,
             metadata_headers(
                 row,
                 md5_hex=md5.hex(),
@@ -232,6 +230,11 @@ class Uploader:
                 self._silence.broken()
                 return settled
 
+    async def _digested(self, value: bytes) -> tuple[bytes, str]:
+        if len(value) <= INLINE_DIGEST_MAX:
+            return _digests(value)
+        return await self._digest_runner(partial(_digests, value))
+
     async def _attempt(self, copied: _Copy) -> Settled | Parked:
         """Make one attempt; raises Failure."""
         if copied.destination.conditional is Conditional.ATOMIC:
@@ -255,6 +258,7 @@ class Uploader:
             md5=copied.md5,
             headers=copied.headers,
             condition=condition,
+            sha256_hex=copied.sha256_hex,
         )
         md5_hex = copied.md5.hex()
         if self._is_md5(receipt.etag, receipt.encryption) and receipt.etag != md5_hex:
@@ -324,8 +328,9 @@ class Uploader:
         return there.metadata.get(MD5_FIELD) == md5_hex
 
 
-def _md5(value: bytes) -> bytes:
-    return hashlib.md5(value, usedforsecurity=False).digest()
+def _digests(value: bytes) -> tuple[bytes, str]:
+    """Return MD5 and SHA-256 (hex) of a value: once for all attempts, and in one hop to a thread where it is large."""
+    return hashlib.md5(value, usedforsecurity=False).digest(), hashlib.sha256(value).hexdigest()
 
 
 class _Copy(NamedTuple):
@@ -334,6 +339,7 @@ class _Copy(NamedTuple):
     key: str
     value: bytes
     md5: bytes
+    sha256_hex: str
     headers: Mapping[str, str]
     replacing: bool
 

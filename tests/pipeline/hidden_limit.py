@@ -58,7 +58,7 @@ class HiddenLimit:
         self._pass_time()
         return trio.current_time(), self.busy, self.served, self.refused
 
-    async def put(self, bucket, key, body, *, md5, headers, condition) -> PutReceipt:
+    async def put(self, bucket, key, body, *, md5, headers, condition, sha256_hex=None) -> PutReceipt:
         self._pass_time()
         taken = self.serving + self.refusals_cost * self.refusing
         if taken >= self.limit or self._random.random() < self.chance:
