@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from daemon.allocation import collect_less_often
 from daemon.config import Config
 from daemon.error_text import expected, problem_text, unexpected
 from daemon.errors import BackfillError, ExitCode
@@ -73,6 +74,7 @@ def concluded(
     Raises:
         BaseException: what nobody expects, after the last line: a traceback for a report is worth more.
     """
+    collect_less_often()
     ending = Ending(to_stderr(chosen_style(log_format, os.environ)))
     config: Config | None = None
     try:

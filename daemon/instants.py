@@ -18,6 +18,6 @@ def as_sent(instant_us: int) -> tuple[int]:
 def as_received(instant: tuple[int]) -> int:
     """Return microseconds since 1970-01-01 UTC of what that codec gives."""
     (since_2000,) = instant
-    if since_2000 in {INFINITY_US, MINUS_INFINITY_US}:
-        return since_2000
-    return since_2000 + EPOCH_2000_US
+    if MINUS_INFINITY_US < since_2000 < INFINITY_US:
+        return since_2000 + EPOCH_2000_US
+    return since_2000

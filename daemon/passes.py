@@ -265,7 +265,7 @@ class _Staging:
     async def keep(self, swept: SweptRange) -> None:
         await self._run(
             lambda: self._stage.add(
-                ((row.row_key, row.created_at, row.size) for row in swept.rows),
+                swept.rows,
                 relation=swept.relation,
                 filenode=swept.filenode,
                 first_block=swept.first_block,

@@ -324,6 +324,9 @@ def split_row_key(row_key: str, columns: int) -> list[str]:
     return parts
 
 
+_as_swept = SweptRow._make
+
+
 def sort_out(planning_rows: Iterable[Sequence[Any]]) -> tuple[list[SweptRow], Exclusions, int]:
     """Return what is to be planned, the exclusions by reason, and how many rows have a NULL in their key.
 
@@ -334,7 +337,7 @@ def sort_out(planning_rows: Iterable[Sequence[Any]]) -> tuple[list[SweptRow], Ex
     for row in planning_rows:
         reason = row[0]
         if reason == 0:
-            kept.append(SweptRow(row[1], row[2], row[3]))
+            kept.append(_as_swept(row[1:4]))
         elif reason is not None:
             counts[reason] += 1
     excluded = Exclusions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 INFINITY_US = 2**63 - 1
 """created_at = 'infinity', in the microseconds since 1970-01-01 UTC that every `created_at` here counts."""
@@ -10,8 +11,7 @@ MINUS_INFINITY_US = -(2**63)
 """created_at = '-infinity'."""
 
 
-@dataclass(frozen=True, slots=True)
-class SweptRow:
+class SweptRow(NamedTuple):
     """One row as a planning scan reads it; the value itself never leaves the server.
 
     Attributes:

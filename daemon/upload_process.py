@@ -19,6 +19,7 @@ from typing import TypeAlias
 import trio
 
 from daemon.activity import Activity
+from daemon.allocation import collect_less_often
 from daemon.causes import Cause
 from daemon.controls import Controls
 from daemon.drain import Drain
@@ -356,6 +357,8 @@ def main() -> None:
     # Who asks the session to stop asks the coordinator; a terminal or a supervisor may tell the whole group.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+
+    collect_less_often()
 
     async def serve() -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=int(sys.argv[1]))))

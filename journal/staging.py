@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 PAGE_ROWS_MAX = 10_000
 """Rows handed out at once: one chunk of the plan."""
-CACHE_KIB = 32 * 1024
-"""Page cache, and with it the memory that SQLite's sorter fills before it spills to a temporary file."""
+CACHE_KIB = 4 * 1024
+"""Page cache, and with it the memory that SQLite's sorter, and each of its threads, fills before it spills to a temporary
+file. With 32 MiB planning took 90 MB more, and no less time."""
 SORTER_THREADS = 2
 """Threads of SQLite's external sort; measured: 343 k rows/s staged and sorted with two, 302 k with none."""
 
@@ -301,11 +302,23 @@ class Stage:
         """
         with self._guarded("read"):
             return self._db.execute(
-                "select position, row_key from sorted where position > ? and (row_key glob ? or row_key in ('', '.')"
-                " or instr(row_key, '..') or instr(row_key, '\"\"') or length(cast(row_key as blob)) > ?"
-                " or instr(row_key, ?) or instr(row_key, ?) or instr(?, row_key) or instr(?, row_key))"
-                " order by position limit ?",
-                (after, _SUSPECT_GLOB, longer_than, *(reserved, reserved[::-1]) * 2, limit),
+                # First what rules out most keys (hashes, UUIDs, numbers) by two tests; what is reserved has a dot.
+                "select position, row_key from sorted where position > :after"
+                " and (row_key glob '*[^0-9A-Za-z_-]*' or length(row_key) not between :reserved_length and :longer_than)"
+                " and (row_key glob :suspect or row_key in ('', '.')"
+                " or instr(row_key, '..') or instr(row_key, '\"\"') or length(cast(row_key as blob)) > :longer_than"
+                " or instr(row_key, :reserved) or instr(row_key, :backwards)"
+                " or instr(:reserved, row_key) or instr(:backwards, row_key))"
+                " order by position limit :limit",
+                {
+                    "after": after,
+                    "suspect": _SUSPECT_GLOB,
+                    "longer_than": longer_than,
+                    "reserved": reserved,
+                    "backwards": reserved[::-1],
+                    "reserved_length": len(reserved),
+                    "limit": limit,
+                },
             ).fetchall()
 
     @contextmanager
