@@ -196,10 +196,15 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
+def stopped(*_: object) -> None:
+    """End by SIGTERM: every `finally` on the way out ends its children and removes its files."""
+    tell("stopped by SIGTERM; what was found so far is in results.json")
+    sys.exit(143)
+
+
 def main() -> int:
     options = arguments()
-    # Every `finally` on the way out ends its children and removes its files.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, stopped)
     began = time.monotonic()
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if not options.quick and free < FREE_BYTES_MIN:
