@@ -75,7 +75,9 @@ class Scenario:
     is_real: bool = False
 
 
-_SMALL = Table("small", 16_000, 4 * KIB)
+_SMALL = Table("small", 24_000, 4 * KIB)
+_MANY = Table("many", 48_000, 4 * KIB)
+"""For arms whose processes take a second to start, which counts."""
 _SIXTY_FOUR = Table("sixty_four", 4000, 64 * KIB)
 _LARGE = Table("large", 600, MIB)
 _MIX = Table("mix", 8000, None)
@@ -89,6 +91,7 @@ SCENARIOS = (
         _SMALL,
         (
             *_BEST,
+            Arm(Kind.OURS, processes=2),
             Arm(Kind.EXPORT_S5CMD),
             Arm(Kind.RCLONE, 12_000),
             Arm(Kind.BOTO3, 1600),
@@ -138,7 +141,7 @@ SCENARIOS = (
         "processes",
         "processes",
         "4 KiB, null sink with 30 ms of latency, 256 connections",
-        _SMALL,
+        _MANY,
         (
             Arm(Kind.OURS),
             Arm(Kind.OURS, processes=2),
