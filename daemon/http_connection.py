@@ -15,8 +15,9 @@ from daemon.http_answer import AnswerParser
 if TYPE_CHECKING:
     from daemon.http_request import WireRequest
 
-SEND_AT_ONCE_BYTES = 64 * 1024
-"""Requests up to this size are sent in one call without a reader beside it: socket buffers hold them."""
+SEND_AT_ONCE_BYTES = 96 * 1024
+"""Requests up to this size, so with bodies of 64 KiB, are sent in one call without a reader beside it: the buffers of both
+sockets hold them. With one, 64 KiB went at 1,700 objects a second in place of 2,200."""
 MOVED_SECONDS = 0.1
 """By how much a deadline may come early: moving one costs more than the clock tells in that time."""
 PIECE_BYTES = 256 * 1024
