@@ -117,7 +117,8 @@ def memory(axes, results):
     limits = [peak["limit_mb"] for peak in peaks]
     axes.semilogx(sizes, limits, base=2, color=OTHERS, linestyle="--", label="its limit")
     axes.set_ylim(bottom=0)
-    axes.set_xticks(sizes, [f"{size >> 20} MiB" if size >> 20 else f"{size >> 10} KiB" for size in sizes])
+    names = [f"{size >> 20} MiB" if size >> 20 else f"{size >> 10} KiB" for size in sizes]
+    axes.set_xticks(sizes, names, rotation=30, ha="right")
     axes.set_xlabel("size of every value")
     axes.set_ylabel("peak MB")
     axes.set_title("memory of `run` by size of values", fontsize=9)
