@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from random import Random
 from typing import Protocol
 
 from daemon.activity import Activity
 from daemon.config import Config, SourceConfig
-from daemon.controls import Controls
-from daemon.drain import Drain
-from daemon.executing import LocalExecutor
-from daemon.fetching import Budget, CopySource, FetchPolicy, Turnstile
+from daemon.fetching import CopySource, FetchPolicy
 from daemon.instruments import Instruments
 from daemon.layouts import layout_of
 from daemon.rows import FetchedRow, TableFacts, Wanted
@@ -57,6 +53,11 @@ def copy_sources(
     ]
 
 
+def fetch_policy(config: Config) -> FetchPolicy:
+    """Return how often and how long failing fetches are borne."""
+    return FetchPolicy(config.upload.max_attempts, config.upload.give_up_after)
+
+
 def uploader_of(
     config: Config,
     target: Target,
@@ -80,32 +81,4 @@ def uploader_of(
         random=runtime.random,
         digest_runner=runtime.digest_runner,
         activity=activity,
-    )
-
-
-def local_executor(
-    config: Config,
-    uploader: Uploader,
-    connections: int,
-    budget: Budget,
-    turnstile: Turnstile,
-    controls: Controls,
-    activity: Activity,
-    drain: Drain,
-    random: Random,
-    *,
-    record: Callable[[AttemptFailed], Awaitable[None]],
-) -> LocalExecutor:
-    """Return what copies in this process over `connections` fetches at once; see `LocalExecutor`."""
-    return LocalExecutor(
-        connections,
-        FetchPolicy(config.upload.max_attempts, config.upload.give_up_after),
-        uploader,
-        budget,
-        turnstile,
-        controls,
-        activity,
-        drain,
-        random,
-        record=record,
     )

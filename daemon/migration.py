@@ -14,8 +14,8 @@ from daemon.controls import Controls
 from daemon.drain import Drain
 from daemon.ends import SourceEnd, Survey, TargetEnd
 from daemon.errors import ExitCode
-from daemon.executing import Executor
-from daemon.executors import copy_sources, local_executor, uploader_of
+from daemon.executing import Executor, LocalExecutor
+from daemon.executors import copy_sources, fetch_policy, uploader_of
 from daemon.gating import GatedSource
 from daemon.log_events import LogEvent, log_event
 from daemon.pacing import Pacer
@@ -237,10 +237,10 @@ class Migration:
         processes = processes_in_force(config.upload.processes, cores=runtime.cores, connections=connections)
         budget = ByteBudget(config.upload.max_in_flight)
         if processes == 1:
-            return local_executor(
-                config,
-                self._uploader(target),
+            return LocalExecutor(
                 connections,
+                fetch_policy(config),
+                self._uploader(target),
                 budget,
                 self.pacer,
                 self.controls,

@@ -25,7 +25,8 @@ from daemon.controls import Controls
 from daemon.drain import Drain
 from daemon.endpoints import open_bucket
 from daemon.errors import BackfillError
-from daemon.executors import ValueSource, copy_sources, local_executor, uploader_of
+from daemon.executing import LocalExecutor
+from daemon.executors import ValueSource, copy_sources, fetch_policy, uploader_of
 from daemon.fetching import Batch, CopySource
 from daemon.instruments import Instruments
 from daemon.logs import send_to
@@ -275,8 +276,9 @@ class _Process:
                 destinations=start.destinations,
                 instruments=instruments,
             )
-            executor = local_executor(
-                start.config,
+            executor = LocalExecutor(
+                start.connections,
+                fetch_policy(start.config),
                 uploader_of(
                     start.config,
                     target,
@@ -285,7 +287,6 @@ class _Process:
                     self._runtime,
                     record=self._coordinator.record,
                 ),
-                start.connections,
                 self._coordinator,
                 self._coordinator,
                 self._controls,

@@ -12,6 +12,7 @@ from daemon.causes import Cause
 from daemon.controls import Hold
 from daemon.errors import ExitCode
 from daemon.halting import MigrationHalted
+from daemon.signing import Credentials
 from daemon.tunables import Tunables
 from daemon.upload_process import work
 from daemon.upload_processes import DEATHS_MAX
@@ -72,8 +73,10 @@ class Crew:
         self.lives.append(number)
 
         @asynccontextmanager
-        async def ends(_start, _coordinator, _instruments):
-            yield self.source, self.rig.target()
+        async def ends(_start, coordinator, _instruments):
+            bucket = self.rig.target()
+            bucket.credentials = coordinator
+            yield self.source, bucket
 
         async def serve():
             try:
@@ -93,6 +96,28 @@ class Crew:
             f"t/{number:05}": b"v%d" % number for number in range(300) if f"{number:05}" not in without
         }
         assert self.rig.objects() == expected
+
+
+class Rotating:
+    """Credentials that are renewed when they are refused."""
+
+    expire_us = None
+
+    def __init__(self, *found):
+        self.found = list(found)
+        self.walks = 0
+        self.lock = trio.Lock()
+
+    async def current(self):
+        return self.found[0]
+
+    async def refresh(self, refused=None):
+        async with self.lock:
+            if refused == self.found[0]:
+                self.walks += 1
+                await trio.sleep(1)
+                del self.found[0]
+            return self.found[0]
 
 
 @pytest.fixture
@@ -172,6 +197,29 @@ async def test_a_hold_lets_no_process_begin_a_fetch(crew, autojump_clock):
         assert crew.source.batches == []
         crew.rig.controls.release(Cause.REPLICA_LAG)
     crew.assert_copied()
+
+
+async def test_credentials_that_expire_in_mid_run_are_renewed_by_the_coordinator_once(crew, autojump_clock):
+    old, new = Credentials("OLD", "old secret"), Credentials("NEW", "new secret")
+    crew.rig.fake.secrets |= {one.access_key: one.secret_key for one in (old, new)}
+    provider = Rotating(old, new)
+    target = crew.rig.target
+
+    def rotating():
+        bucket = target()
+        bucket.credentials = provider
+        return bucket
+
+    crew.rig.target = rotating
+
+    def expire(_keys):
+        crew.rig.fake.expired.add("OLD")
+
+    crew.source.before = expire
+    assert (await crew.rig.session()).exit_code is ExitCode.DONE
+    crew.assert_copied()
+    assert (provider.found, provider.walks) == ([new], 1)
+    assert crew.rig.events("attempt_failed")
 
 
 async def test_rates_are_those_of_the_session_not_of_each_process(crew, autojump_clock):
