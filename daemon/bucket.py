@@ -13,7 +13,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import httpx
-import trio
 
 from daemon.addressing import Address, locate
 from daemon.answers import PAGE_BODY_BYTES_MAX, GarbledAnswerError, read_page, unquoted
@@ -32,11 +31,8 @@ if TYPE_CHECKING:
 
     from daemon.config import S3Config
     from daemon.credentials import CredentialProvider
-    from daemon.runtime import RunSync
     from daemon.signing import Credentials
 
-INLINE_SHA256_BYTES_MAX = 64 * 1024
-"""Bodies up to this size are hashed in the event loop: a thread hop costs more."""
 METADATA_BYTES_MAX = 2048
 """S3 API, PutObject: names and values of user metadata, in UTF-8, all together."""
 LIST_KEYS_MAX = 1000
@@ -61,7 +57,6 @@ class Bucket:
         *,
         credentials: CredentialProvider,
         clock_us: Callable[[], int],
-        digest_runner: RunSync = trio.to_thread.run_sync,
         instruments: Instruments | None = None,
     ) -> None:
         """Prepare; nothing is sent.
@@ -72,7 +67,6 @@ class Bucket:
             s3: the endpoint, and what goes with every object.
             credentials: whose requests these are.
             clock_us: wall clock, microseconds since 1970-01-01 UTC.
-            digest_runner: hashes large bodies off the event loop.
             instruments: time every request until the head of its answer; by default some that nobody reads.
         """
         self._transport = transport
@@ -80,7 +74,6 @@ class Bucket:
         self._s3 = s3
         self.credentials = credentials
         self._clock_us = clock_us
-        self._digest_runner = digest_runner
         self._instruments = instruments or Instruments()
         self._addresses: dict[str, Address] = {}
         self._every_request = _headers({"x-amz-expected-bucket-owner": s3.expected_bucket_owner})
@@ -120,7 +113,7 @@ class Bucket:
             md5: the digest of `body`, 16 bytes; S3 refuses a body that arrives different.
             headers: content-type and x-amz-meta-*, lower case, values in ASCII.
             condition: on what the PUT depends.
-            sha256_hex: of `body`; None: computed here.
+            sha256_hex: of `body`; None: computed here, in the event loop.
 
         Raises:
             PreconditionFailed: the condition did not hold.
@@ -145,8 +138,9 @@ class Bucket:
             fields.append((b"if-none-match", b"*"))
         if condition.if_match is not None:
             fields.append((b"if-match", f'"{condition.if_match}"'.encode()))
-        payload_sha256 = await self._sha256(body) if sha256_hex is None else sha256_hex
-        exchange = await self._send(subject, fields, body=body, payload_sha256=payload_sha256)
+        exchange = await self._send(
+            subject, fields, body=body, payload_sha256=sha256_hex or sha256(body).hexdigest()
+        )
         answer = await exchange.read()
         if answer.status == 412:
             raise PreconditionFailed(answer.request_id)
@@ -334,11 +328,6 @@ class Bucket:
     async def refresh_credentials(self) -> None:
         """Fetch credentials anew, unless others than those refused last have been found meanwhile."""
         await self.credentials.refresh(self._refused)
-
-    async def _sha256(self, body: bytes) -> str:
-        if len(body) <= INLINE_SHA256_BYTES_MAX:
-            return sha256(body).hexdigest()
-        return await self._digest_runner(lambda: sha256(body).hexdigest())
 
     async def _send(
         self,

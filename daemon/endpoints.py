@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import trio
-
 from daemon.addressing import locate
 from daemon.bucket import Bucket
 from daemon.credentials import CredentialSource, botocore_chain
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from daemon.config import Config
     from daemon.credentials import Chain, CredentialProvider
     from daemon.instruments import Instruments
-    from daemon.runtime import RunSync
 
 
 @asynccontextmanager
@@ -33,7 +30,6 @@ async def open_bucket(
     env: Mapping[str, str],
     *,
     clock_us: Callable[[], int] = wall_clock_us,
-    digest_runner: RunSync = trio.to_thread.run_sync,
     resolve: Callable[[], Chain | None] = botocore_chain,
     credentials: CredentialProvider | None = None,
     instruments: Instruments | None = None,
@@ -44,7 +40,6 @@ async def open_bucket(
         config: the configuration.
         env: the environment: AWS_CA_BUNDLE and proxy variables.
         clock_us: wall clock, microseconds since 1970-01-01 UTC, to sign with.
-        digest_runner: hashes large bodies off the event loop.
         resolve: walks the credential chain; blocks, and is first called by the first request.
         credentials: instead of that chain's.
         instruments: time every request.
@@ -68,7 +63,6 @@ async def open_bucket(
             config.s3,
             credentials=credentials or CredentialSource(resolve=resolve),
             clock_us=clock_us,
-            digest_runner=digest_runner,
             instruments=instruments,
         )
 

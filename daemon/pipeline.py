@@ -22,10 +22,6 @@ from daemon.quota import Quota
 from daemon.recorder import Recorder
 from journal.entries import Claim, ClaimedKey, Parked, Settled
 
-CLAIM_FRACTION = 4
-"""A claim is worth its commit once this fraction of the window is free. The rest must outlast commit, claim and fetch:
-with half of it, 256 uploads of 30 ms each ran out of rows."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -115,9 +111,9 @@ class Pipeline:
                 if self._drain:
                     return
                 committed = self._recorder.committed
-                window = self._claim_window
-                missing = window // CLAIM_FRACTION - (window - self._recorder.journal.in_flight)
+                missing = self._recorder.journal.in_flight - self._claim_window // 2
                 if missing > 0:
+                    # A claim is worth its commit once half the window is free.
                     self._recorder.hasten(missing)
                     await self._drain.or_event(committed)
                     continue

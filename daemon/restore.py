@@ -91,7 +91,7 @@ async def _restore(
     tally = RestoreTally(ordinals=[] if options.row_keys else None)
     async with (
         _recorder(config, options, runtime) as recorder,
-        open_bucket(config, os.environ, digest_runner=runtime.digest_runner) as bucket,
+        open_bucket(config, os.environ) as bucket,
     ):
         with Reader.open(config.migration.journal, undisturbing=recorder is None) as reader:
             status = reader.status(now_us=runtime.now_us())

@@ -80,9 +80,7 @@ async def _run(
 ) -> ExitCode:
     async with (
         monitor.lingering(drain, ending, heartbeat.notifier.status),
-        open_bucket(
-            config, os.environ, digest_runner=runtime.digest_runner, instruments=runtime.instruments
-        ) as bucket,
+        open_bucket(config, os.environ, instruments=runtime.instruments) as bucket,
         open_migration(
             config,
             bucket,

@@ -81,7 +81,7 @@ async def _undo(
             lambda: open_existing(config, now_us=runtime.now_us(), wait_seconds=OWNER_WAIT_SECONDS)
         )
     try:
-        async with open_bucket(config, os.environ, digest_runner=runtime.digest_runner) as bucket:
+        async with open_bucket(config, os.environ) as bucket:
             with Reader.open(config.migration.journal, undisturbing=not options.confirmed) as reader:
                 status = reader.status(now_us=runtime.now_us())
                 refuse_another_migration(config, status)

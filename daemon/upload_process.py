@@ -24,10 +24,12 @@ from daemon.causes import Cause
 from daemon.controls import Controls
 from daemon.drain import Drain
 from daemon.endpoints import open_bucket
+from daemon.error_text import expected
 from daemon.errors import BackfillError
 from daemon.executing import LocalExecutor
 from daemon.executors import ValueSource, copy_sources, fetch_policy, uploader_of
 from daemon.fetching import Batch, CopySource
+from daemon.findings import exit_code_of
 from daemon.instruments import Instruments
 from daemon.logs import send_to
 from daemon.process_messages import (
@@ -199,8 +201,12 @@ async def work(
                     wire.post(Finished())
                     working.cancel_scope.cancel()
             except* BackfillError as group:
-                for failure in _leaves(group):
-                    wire.post(Failed(failure.problem, failure.hint, failure.exit_code, failure.keys))
+                for failure in expected(group):
+                    wire.post(
+                        Failed(
+                            failure.problem, failure.hint, exit_code_of(failure), getattr(failure, "keys", ())
+                        )
+                    )
             wire.finish()
         await wire.send_eof()
     except* (trio.BrokenResourceError, BrokenWireError, StopAsyncIteration):
@@ -344,13 +350,6 @@ async def open_real_ends(
         ) as source,
     ):
         yield source, bucket
-
-
-def _leaves(group: BaseExceptionGroup[BackfillError]) -> list[BackfillError]:
-    found: list[BackfillError] = []
-    for one in group.exceptions:
-        found += _leaves(one) if isinstance(one, BaseExceptionGroup) else [one]
-    return found
 
 
 def main() -> None:

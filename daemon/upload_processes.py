@@ -180,8 +180,9 @@ class ProcessExecutor:
     def _note_served(self, number: int, served: Served) -> None:
         """Let the whole grow as one process would, by what all have under way."""
         self._under_way[number] = served.under_way
+        under_way = sum(self._under_way)
         for _ in range(served.number):
-            self._controls.served(under_way=sum(self._under_way), full=True)
+            self._controls.served(under_way=under_way, full=True)
 
     def _allowance(self, number: int) -> Allowance:
         return Allowance(self._shares[number], self._controls.holds)

@@ -302,23 +302,11 @@ class Stage:
         """
         with self._guarded("read"):
             return self._db.execute(
-                # First what rules out most keys (hashes, UUIDs, numbers) by two tests; what is reserved has a dot.
-                "select position, row_key from sorted where position > :after"
-                " and (row_key glob '*[^0-9A-Za-z_-]*' or length(row_key) not between :reserved_length and :longer_than)"
-                " and (row_key glob :suspect or row_key in ('', '.')"
-                " or instr(row_key, '..') or instr(row_key, '\"\"') or length(cast(row_key as blob)) > :longer_than"
-                " or instr(row_key, :reserved) or instr(row_key, :backwards)"
-                " or instr(:reserved, row_key) or instr(:backwards, row_key))"
-                " order by position limit :limit",
-                {
-                    "after": after,
-                    "suspect": _SUSPECT_GLOB,
-                    "longer_than": longer_than,
-                    "reserved": reserved,
-                    "backwards": reserved[::-1],
-                    "reserved_length": len(reserved),
-                    "limit": limit,
-                },
+                "select position, row_key from sorted where position > ? and (row_key glob ? or row_key in ('', '.')"
+                " or instr(row_key, '..') or instr(row_key, '\"\"') or length(cast(row_key as blob)) > ?"
+                " or instr(row_key, ?) or instr(row_key, ?) or instr(?, row_key) or instr(?, row_key))"
+                " order by position limit ?",
+                (after, _SUSPECT_GLOB, longer_than, *(reserved, reserved[::-1]) * 2, limit),
             ).fetchall()
 
     @contextmanager

@@ -22,7 +22,7 @@ from daemon.bucket import Bucket
 from daemon.config import S3Config
 from daemon.demo.processes import ChildProcess, free_ports, scrubbed
 from daemon.demo.seaweed import REGION, EmbeddedSeaweed, Identity, signed_request
-from daemon.runtime import in_loop, wall_clock_us
+from daemon.runtime import wall_clock_us
 from daemon.signing import Credentials, Signer
 from tests import s3_fake
 from tests.s3_fake import FakeS3
@@ -105,7 +105,6 @@ class S3Server:
             s3,
             credentials=credentials,
             clock_us=clock_us,
-            digest_runner=in_loop,
         )
 
     def config(self) -> dict[str, str]:

@@ -9,10 +9,13 @@ import httpx
 import pytest
 import trio
 
+from daemon.activity import Activity
 from daemon.objects import IF_ABSENT, PROBE_KEY_NAME, UNCONDITIONAL, PreconditionFailed
 from daemon.probing import BODY
 from daemon.retrying import Failure, FailureClass
+from daemon.rows import FetchedRow
 from daemon.runtime import wall_clock_us
+from daemon.uploader import Conditional, Destination, Uploader, UploadPolicy
 from tests import s3_fake, s3_faults
 from tests.s3_fake import FakeS3
 from tests.s3_servers import BUCKET, fake_server
@@ -260,18 +263,30 @@ async def test_metadata_of_exactly_two_kilobytes_goes_out_and_one_byte_more_does
     await put(scripted, **{"x-amz-meta-n": "v" * 2047})
 
 
-async def test_large_bodies_are_hashed_by_the_runner_and_small_ones_are_not(scripted, monkeypatch):
-    hashed = []
+async def test_large_values_are_digested_by_the_runner_once_and_small_ones_are_not(scripted, fake):
+    digested = []
 
     async def runner(function):
-        hashed.append(1)
-        return function()
+        digested.append(function())
+        return digested[-1]
 
-    monkeypatch.setattr(scripted, "_digest_runner", runner)
-    await put(scripted, "small", b"x" * 65_536)
-    assert hashed == []
-    await put(scripted, "large", b"x" * 65_537)
-    assert hashed == [1]
+    uploader = Uploader(
+        scripted,
+        UploadPolicy("m/1", "compare", max_attempts=1, give_up_after=1.0),
+        record=None,
+        random=Random(1),
+        digest_runner=runner,
+        activity=Activity(),
+    )
+    destination = Destination(BUCKET, "application/octet-stream", Conditional.ATOMIC)
+    values = {"small": b"x" * 65_536, "large": b"x" * 65_537}
+    for ordinal, (key, value) in enumerate(values.items()):
+        await uploader.copy(ordinal, destination, key, FetchedRow(key, len(value), value))
+    large = values["large"]
+    assert digested == [
+        (hashlib.md5(large, usedforsecurity=False).digest(), hashlib.sha256(large).hexdigest())
+    ]
+    assert fake.objects(BUCKET) == values
 
 
 @pytest.mark.parametrize("versioned", [False, True])

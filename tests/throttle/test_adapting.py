@@ -268,10 +268,10 @@ def test_cuts_too_close_to_be_told_one_by_one_are_counted():
     adaptation.take_change(0.0, last=True)
     cut(adaptation, SILENT, now=1.0)
     assert adaptation.take_change(1.0) is not None
-    for now in (2.0, 3.0):
-        adaptation.served(under_way=1, full=False, clock=at(now))
-        cut(adaptation, BUSY, now=now)
-        assert adaptation.take_change(now) is None
+    for moment in (2.0, 3.0):
+        adaptation.served(under_way=1, full=False, clock=at(moment))
+        cut(adaptation, BUSY, now=moment)
+        assert adaptation.take_change(moment) is None
     change = adaptation.take_change(1.0 + RECORD_SECONDS)
     assert change is not None
     assert (change.before, change.after, change.cause, change.cuts) == (32, 8, "s3_slow_down", 2)
