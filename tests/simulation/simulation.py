@@ -322,7 +322,6 @@ class Simulation:
             config.s3,
             credentials=credentials(),
             clock_us=self._now_us,
-            digest_runner=in_loop,
         )
         surveyed = await survey(config, self.source, bucket, runtime, allow_seqscan=False)
         await recorder.call(lambda journal, now_us: journal.start_session(now_us=now_us, facts={}))
