@@ -111,9 +111,10 @@ class Pipeline:
                 if self._drain:
                     return
                 committed = self._recorder.committed
-                missing = self._recorder.journal.in_flight - self._claim_window // 2
+                window = self._claim_window
+                missing = window // 4 - (window - self._recorder.journal.in_flight)
                 if missing > 0:
-                    # A claim is worth its commit once half the window is free.
+                    # A claim is worth its commit once a quarter of the window is free.
                     self._recorder.hasten(missing)
                     await self._drain.or_event(committed)
                     continue
