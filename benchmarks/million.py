@@ -71,9 +71,9 @@ class Result:
         repeated = sum(kill.repeated for kill in self.kills)
         most = max((kill.in_flight for kill in self.kills), default=0)
         lines = [
-            f"{self.rows:,} rows, {self.processes} process(es), {len(self.kills)} SIGKILLs: {self.seconds:,.0f} s, "
-            f"{self.rows / self.seconds:,.0f} keys/s from start to end, restarts included "
-            f"({self.cores_busy:.1f} cores busy on the machine)",
+            f"{self.rows:,} rows, upload.processes = {self.processes}, {len(self.kills)} SIGKILLs",
+            f"{self.seconds:,.0f} s from start to end, {self.rows / self.seconds:,.0f} keys/s, restarts included",
+            f"{self.cores_busy:.1f} cores of the machine were busy on average",
             f"in flight at a kill: {most} at most (bound {self.window}); uploads repeated: {repeated} in all",
             f"journal: {self.journal_bytes / 1e6:,.1f} MB, {self.journal_bytes / self.rows:.0f} B a key",
             *self.proof.lines(),

@@ -73,7 +73,7 @@ def compare(
 
 def rows_before(postgres: EmbeddedPostgres, cutoff_us: int) -> dict[str, Content]:
     """Return every row that a migration with this cutoff owes; PostgreSQL computes the MD5."""
-    return {key: content for key, content in _contents(postgres, _ROWS.format(cutoff_us=cutoff_us))}
+    return dict(_contents(postgres, _ROWS.format(cutoff_us=cutoff_us)))
 
 
 _ROWS = """copy (select id, octet_length(value), md5(value) from public.rows

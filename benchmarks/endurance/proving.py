@@ -58,9 +58,9 @@ class Proof:
             for words in CHECKS
         )
         return [
-            f"{self.rows:,} rows ({self.bytes / 1e6:,.0f} MB) held against {self.objects:,} objects by size and MD5: "
-            f"{self.difference or 'no difference'}; {self.bytes_read} read byte for byte: "
-            f"{len(self.wrong_bytes)} differ; {checks}"
+            f"{self.rows:,} rows ({self.bytes / 1e6:,.0f} MB) against {self.objects:,} objects, size and MD5: "
+            + (self.difference or "no difference"),
+            f"{self.bytes_read} objects read byte for byte: {len(self.wrong_bytes)} differ; {checks}",
         ]
 
 

@@ -1,0 +1,181 @@
+"""Whether a soak's samples show that something grows, and whether its deaths were as they had to be; pure.
+
+Flat means: within a stretch, which is one daemon process in one phase, without its first SETTLING_SECONDS, the median of
+the last third is at most a tenth, and a constant, above the median of the first third.
+"""
+
+from __future__ import annotations
+
+import signal
+import statistics
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from benchmarks.endurance.migration import claim_window
+from benchmarks.endurance.schedule import Phase
+from journal.connection import WAL_BYTES_KEPT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.endurance.journal_facts import Facts
+    from benchmarks.endurance.sampling import Sample, Usage
+
+SETTLING_SECONDS = 15.0
+"""Of a stretch: pools fill, and after a start so do caches."""
+STRETCH_SECONDS_MIN = 60.0
+"""A shorter stretch is not judged."""
+GROWTH_MAX = 0.1
+MIB = 2**20
+BEYOND = {"rss": 4 * MIB, "fds": 4, "threads": 2}
+"""May be added to a tenth: what a few samples differ by without any leak."""
+UNREACHABLE = 5
+STOPPED = 143
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a daemon ended in mid-soak.
+
+    Attributes:
+        code: negative for a signal.
+        sent: signals that it was sent.
+        met_outage: a server or the network was out in its life.
+    """
+
+    at: float
+    code: int
+    sent: frozenset[int]
+    met_outage: bool
+
+    @property
+    def is_expected(self) -> bool:
+        """Say whether it ended as its signals, or an end that did not answer, let it."""
+        return (
+            (self.code == -signal.SIGKILL and signal.SIGKILL in self.sent)
+            or (self.code == STOPPED and signal.SIGTERM in self.sent)
+            or (self.code == UNREACHABLE and self.met_outage)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Samples of one daemon process in one phase."""
+
+    phase: str
+    samples: Sequence[Sample]
+
+    @property
+    def begin(self) -> float:
+        return self.samples[0].at
+
+    @property
+    def seconds(self) -> float:
+        return self.samples[-1].at - self.begin
+
+    @property
+    def settled(self) -> int:
+        """Keys that were settled in it."""
+        return self.samples[-1].progress.settled - self.samples[0].progress.settled
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One rule, applied."""
+
+    rule: str
+    is_met: bool
+    said: str
+
+
+def stretches(samples: Sequence[Sample]) -> list[Stretch]:
+    """Return the stretches that are long enough to be judged, without the time that they need to settle."""
+    found = []
+    copying = [
+        sample for sample in samples if sample.pid and sample.is_copying and sample.phase != Phase.DEATHS
+    ]
+    for (_, phase), group in groupby(copying, lambda sample: (sample.pid, sample.phase)):
+        whole = list(group)
+        settled = [sample for sample in whole if sample.at >= whole[0].at + SETTLING_SECONDS]
+        if settled and settled[-1].at - settled[0].at >= STRETCH_SECONDS_MIN:
+            found.append(Stretch(phase, settled))
+    return found
+
+
+def grown(values: Sequence[float], beyond: float) -> str | None:
+    """Return how `values` grew, in words, where they did not stay flat."""
+    third = len(values) // 3
+    first, last = statistics.median(values[:third]), statistics.median(values[-third:])
+    if last <= first * (1 + GROWTH_MAX) + beyond:
+        return None
+    return f"from {first:,.0f} to {last:,.0f}"
+
+
+def flatness(stretch: Stretch) -> list[Verdict]:
+    """Judge what the daemon and its upload processes took in a stretch."""
+    most = max(sample.count for sample in stretch.samples)
+    parties: list[tuple[str, Callable[[Sample], Usage], Sequence[Sample]]] = [
+        ("daemon", lambda sample: sample.daemon, stretch.samples)
+    ]
+    if most:
+        complete = [sample for sample in stretch.samples if sample.count == most]
+        parties.append(("upload processes", lambda sample: sample.uploaders, complete))
+    verdicts = []
+    for party, read, samples in parties:
+        for what, beyond in BEYOND.items():
+            values = [float(getattr(read(sample), what)) for sample in samples]
+            told = grown(values, beyond * max(1, most if party != "daemon" else 1))
+            rule = f"{what} of the {party}, {stretch.phase} from {stretch.begin:.0f} s"
+            verdicts.append(Verdict(rule, told is None, told or _range(what, values)))
+    return verdicts
+
+
+def _range(what: str, values: Sequence[float]) -> str:
+    unit, divisor = (" MB", 1e6) if what == "rss" else ("", 1.0)
+    return f"{min(values) / divisor:,.0f} to {max(values) / divisor:,.0f}{unit}"
+
+
+def wal_bounded(samples: Sequence[Sample]) -> Verdict:
+    """Judge the write-ahead log by what the journal says that it is cut to."""
+    peak = max((sample.wal for sample in samples), default=0)
+    return Verdict(
+        f"the journal's WAL is at most {WAL_BYTES_KEPT / 1e6:,.0f} MB",
+        peak <= WAL_BYTES_KEPT,
+        f"at most {peak / 1e6:,.1f} MB",
+    )
+
+
+def deaths_expected(deaths: Sequence[Death]) -> Verdict:
+    """Judge how daemons ended."""
+    odd = [f"code {death.code} at {death.at:,.0f} s" for death in deaths if not death.is_expected]
+    return Verdict(
+        "no daemon ended but by what was done to it", not odd, ", ".join(odd) or f"{len(deaths)} deaths"
+    )
+
+
+def repeats_bounded(facts: Facts, concurrency: int) -> Verdict:
+    """Judge what each death left in flight, which is the most that it could repeat."""
+    window = claim_window(concurrency)
+    most = max((len(taken.ordinals) for taken in facts.taken_back), default=0)
+    return Verdict(
+        f"at most {window} keys are in flight when a process dies",
+        most <= window,
+        f"at most {most} in {len(facts.taken_back)} deaths",
+    )
+
+
+def moving(stretch: Stretch) -> Verdict:
+    """Judge whether keys were settled at all."""
+    rule = f"keys are settled, {stretch.phase} from {stretch.begin:.0f} s"
+    return Verdict(rule, stretch.settled > 0, f"{stretch.settled / stretch.seconds:,.0f} keys/s")
+
+
+def verdicts(
+    samples: Sequence[Sample], deaths: Sequence[Death], facts: Facts, concurrency: int
+) -> list[Verdict]:
+    """Apply every rule."""
+    found = [wal_bounded(samples), deaths_expected(deaths), repeats_bounded(facts, concurrency)]
+    for stretch in stretches(samples):
+        found += [moving(stretch), *flatness(stretch)]
+    return found
