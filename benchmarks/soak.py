@@ -121,7 +121,7 @@ class Soak:
             elif code is not None:
                 self._bury()
                 self._start(1)
-            self._sample(Phase.CALM)
+            self._sample(Phase.REST)
         raise AssertionError(f"not done {END_SECONDS:,.0f} s after the last fault")
 
     def _start(self, processes: int) -> None:

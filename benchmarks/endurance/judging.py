@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.endurance.migration import claim_window
 from benchmarks.endurance.schedule import Phase
-from journal.connection import WAL_BYTES_KEPT
+from journal.connection import WAL_BYTES_KEPT, WAL_PAGES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +30,8 @@ GROWTH_MAX = 0.1
 MIB = 2**20
 BEYOND = {"rss": 4 * MIB, "fds": 4, "threads": 2}
 """May be added to a tenth: what a few samples differ by without any leak."""
+WAL_CHECKPOINTED = WAL_PAGES_MAX * (4096 + 24)
+"""Bytes of WAL after which the writer checkpoints: until then it grows, and that is right."""
 UNREACHABLE = 5
 STOPPED = 143
 
@@ -93,7 +95,9 @@ def stretches(samples: Sequence[Sample]) -> list[Stretch]:
     """Return the stretches that are long enough to be judged, without the time that they need to settle."""
     found = []
     copying = [
-        sample for sample in samples if sample.pid and sample.is_copying and sample.phase != Phase.DEATHS
+        sample
+        for sample in samples
+        if sample.pid and sample.is_copying and sample.phase in {Phase.CALM, Phase.FAULTS}
     ]
     for (_, phase), group in groupby(copying, lambda sample: (sample.pid, sample.phase)):
         whole = list(group)
@@ -146,6 +150,17 @@ def wal_bounded(samples: Sequence[Sample]) -> Verdict:
     )
 
 
+def wal_reused(stretch: Stretch) -> Verdict:
+    """Judge whether checkpoints keep the log from growing: one that is never done, or held up by a reader, does not."""
+    third = len(stretch.samples) // 3
+    first, last = (
+        max(sample.wal for sample in part) for part in (stretch.samples[:third], stretch.samples[-third:])
+    )
+    most = max(first, WAL_CHECKPOINTED) * (1 + GROWTH_MAX)
+    rule = f"the WAL is used again after a checkpoint, {stretch.phase} from {stretch.begin:.0f} s"
+    return Verdict(rule, last <= most, f"{first / 1e6:,.1f} MB at first, {last / 1e6:,.1f} MB at last")
+
+
 def deaths_expected(deaths: Sequence[Death]) -> Verdict:
     """Judge how daemons ended."""
     odd = [f"code {death.code} at {death.at:,.0f} s" for death in deaths if not death.is_expected]
@@ -177,5 +192,5 @@ def verdicts(
     """Apply every rule."""
     found = [wal_bounded(samples), deaths_expected(deaths), repeats_bounded(facts, concurrency)]
     for stretch in stretches(samples):
-        found += [moving(stretch), *flatness(stretch)]
+        found += [moving(stretch), wal_reused(stretch), *flatness(stretch)]
     return found

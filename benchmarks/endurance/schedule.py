@@ -25,13 +25,16 @@ class Kind(StrEnum):
 
 
 class Phase(StrEnum):
-    """CALM: nothing is done. FAULTS: what a daemon must outlive, one after the other. DEATHS: everything at once."""
+    """CALM: nothing is done. FAULTS: what a daemon must outlive, one by one. DEATHS: everything at once. REST: the end."""
 
     CALM = "calm"
     FAULTS = "faults"
     DEATHS = "deaths"
+    REST = "the rest"
 
 
+AT_ONCE = frozenset({Kind.KILL, Kind.TERMINATE, Kind.KILL_UPLOADER, Kind.CUT_SESSIONS})
+"""Over as soon as they are done."""
 OUTAGES = frozenset({Kind.KILL_POSTGRES, Kind.KILL_S3, Kind.REFUSE, Kind.LOSE_ANSWERS})
 """A daemon that starts meanwhile may give up: one end does not answer, and no supervisor is there to bear it."""
 OUTLIVED = {
@@ -63,8 +66,12 @@ REST_SECONDS = (2.0, 7.0)
 """After a fault that a daemon must outlive."""
 BETWEEN_SECONDS = (1.0, 6.0)
 """From the beginning of one fault to that of the next among deaths, so that they overlap."""
+SAME_KIND_SECONDS = 1.0
+"""Between two of one kind: ends are noticed some time after they are due."""
 SETTLING_SECONDS = 3.0
-"""At the end of a phase, without faults."""
+"""At the end of a phase, in which none begins."""
+SHORT_SECONDS = 20.0
+"""In a phase that is shorter, all goes faster, so that something happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +114,21 @@ def faults(of: list[Span], seed: int) -> list[Fault]:
     for span in of:
         if span.phase is Phase.CALM:
             continue
+        pace = min(1.0, (span.end - span.begin) / SHORT_SECONDS)
         weights = OUTLIVED if span.phase is Phase.FAULTS else DEADLY
-        at = span.begin + source.uniform(*BETWEEN_SECONDS)
+        at = span.begin + pace * source.uniform(*BETWEEN_SECONDS)
         until: dict[Kind, float] = {}
         while True:
             (kind,) = source.choices(list(weights), list(weights.values()))
-            end = at + source.uniform(*SECONDS)
+            end = at if kind in AT_ONCE else min(at + pace * source.uniform(*SECONDS), span.end)
             choice = source.random()
-            if end > span.end - SETTLING_SECONDS:
+            if at > span.end - pace * SETTLING_SECONDS:
                 break
             if until.get(kind, 0.0) <= at and (kind is not Kind.KILL_UPLOADER or span.processes > 1):
                 found.append(Fault(kind, at, end, choice))
-                until[kind] = end
+                until[kind] = end + pace * SAME_KIND_SECONDS
             if span.phase is Phase.FAULTS:
-                at = end + source.uniform(*REST_SECONDS)
+                at = end + pace * source.uniform(*REST_SECONDS)
             else:
-                at += source.uniform(*BETWEEN_SECONDS)
+                at += pace * source.uniform(*BETWEEN_SECONDS)
     return found

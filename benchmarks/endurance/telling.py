@@ -96,8 +96,8 @@ def summary(found: Soaked) -> str:
         "faults: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()),
         "failed attempts: " + _counted(facts.causes),
         "keys: " + _counted(Counter({LETTERS[letter]: count for letter, count in facts.outcomes.items()})),
-        f"uploads repeated: {len(facts.repeated):,}, of {in_flight:,} keys in flight at {len(facts.taken_back)} deaths"
-        f" of a daemon or upload process and {len(facts.failed):,} keys with a failed attempt",
+        f"in flight: {in_flight:,} keys at {len(facts.taken_back)} deaths of a daemon or an upload process",
+        f"uploads repeated: {len(facts.repeated):,}, of these and of {len(facts.failed):,} keys with a failed attempt",
         f"parked on the way: {_counted(facts.parked)}; requeued {found.requeued} time(s)",
         *found.proof.lines(),
         *(
