@@ -26,9 +26,10 @@ from benchmarks.endurance import journal_facts, judging, schedule
 from benchmarks.endurance.churn import SETUP, Churn
 from benchmarks.endurance.flaky_proxy import FlakyProxy
 from benchmarks.endurance.injecting import Injector
+from benchmarks.endurance.journal_facts import Facts
 from benchmarks.endurance.judging import Death
 from benchmarks.endurance.migration import Migration, fill, tell, weed
-from benchmarks.endurance.proving import prove
+from benchmarks.endurance.proving import Proof, prove
 from benchmarks.endurance.sampling import Progress, Sample, progress, sizes, upload_processes, usage
 from benchmarks.endurance.schedule import OUTAGES, Fault, Kind, Phase, Span
 from benchmarks.endurance.telling import Soaked, document, summary
@@ -36,6 +37,7 @@ from benchmarks.peers_environment import cache_directory, prepare
 from benchmarks.servers import POSTGRES, client_environment
 from daemon.demo.postgres import EmbeddedPostgres
 from daemon.demo.processes import ChildProcess
+from daemon.errors import BackfillError
 
 CONCURRENCY = 64
 ROWS_PER_SECOND = 400
@@ -44,8 +46,6 @@ PACE = 0.95
 TICK_SECONDS = 0.25
 SAMPLE_SECONDS = 1.0
 TOLD_SECONDS = 30.0
-YOUNG_SECONDS = 3.0
-"""Until then a daemon may not yet know what SIGTERM asks for."""
 END_SECONDS = 3600.0
 REQUEUES_MAX = 3
 
@@ -137,8 +137,6 @@ class Soak:
         tell(f"the daemon ended with {code} after {self.now - self._born:.0f} s")
 
     def _begin(self, fault: Fault) -> None:
-        if fault.kind is Kind.TERMINATE and self.now - self._born < YOUNG_SECONDS:
-            return
         if not self.injector.begin(fault, self.daemon):
             return
         self._met_outage = self._met_outage or fault.kind in OUTAGES
@@ -225,12 +223,16 @@ def soak(options: argparse.Namespace) -> Soaked:
         migration = Migration(Path(directory), postgres.dsn(), proxy.endpoint, CONCURRENCY, rate)
         injector = Injector(migration, postgres, server, proxy)
         run = Soak(migration, injector, Churn(options.rows, options.seed))
+        facts, proof, failure = Facts(), Proof(), ""
         try:
             run.run(spans, faults)
             run.finish()
             tell("comparing the bucket with the table")
             facts = journal_facts.read(migration.journal)
             proof = prove(migration, facts, postgres, server, seed=options.seed, churned=True)
+        except (AssertionError, BackfillError) as error:
+            # What was seen until then is worth keeping.
+            failure = str(error)
         finally:
             run.daemon.kill()
             options.out.mkdir(parents=True, exist_ok=True)
@@ -248,6 +250,7 @@ def soak(options: argparse.Namespace) -> Soaked:
         facts,
         verdicts,
         proof,
+        failure,
     )
 
 

@@ -13,6 +13,7 @@ from benchmarks.endurance.migration import Migration, tell
 from benchmarks.endurance.sampling import upload_processes
 from benchmarks.endurance.schedule import Fault, Kind
 from daemon.demo.processes import descendants
+from journal.lock import owner_of
 
 if TYPE_CHECKING:
     from daemon.demo.postgres import EmbeddedPostgres
@@ -40,11 +41,17 @@ class Injector:
 
     def begin(self, fault: Fault, daemon: ChildProcess) -> bool:
         """Begin a fault; return whether there was anything to do it to."""
+        if daemon.returncode is not None:
+            return False
         match fault.kind:
-            case Kind.KILL | Kind.TERMINATE:
-                if daemon.returncode is not None:
+            case Kind.KILL:
+                daemon.send(signal.SIGKILL)
+            case Kind.TERMINATE:
+                # Before it holds the journal, it may not yet have come to listen to signals.
+                owner = owner_of(self.migration.journal)
+                if owner is None or owner.pid != daemon.pid:
                     return False
-                daemon.send(signal.SIGKILL if fault.kind is Kind.KILL else signal.SIGTERM)
+                daemon.send(signal.SIGTERM)
             case Kind.FREEZE:
                 # By pid: upload processes of a daemon that is killed meanwhile have to wake up too.
                 self._frozen[fault] = [daemon.pid, *descendants(daemon.pid)]

@@ -64,7 +64,7 @@ SECONDS = (1.0, 5.0)
 """How long a fault lasts."""
 REST_SECONDS = (2.0, 7.0)
 """After a fault that a daemon must outlive."""
-BETWEEN_SECONDS = (1.0, 6.0)
+BETWEEN_SECONDS = (2.0, 8.0)
 """From the beginning of one fault to that of the next among deaths, so that they overlap."""
 SAME_KIND_SECONDS = 1.0
 """Between two of one kind: ends are noticed some time after they are due."""

@@ -25,7 +25,7 @@ LETTERS = {
 
 @dataclass
 class Soaked:
-    """Everything that one soak found."""
+    """Everything that one soak found; `failure`: why it did not come to its end."""
 
     minutes: float
     rows: int
@@ -38,11 +38,13 @@ class Soaked:
     facts: Facts
     verdicts: list[Verdict]
     proof: Proof
+    failure: str = ""
 
     @property
     def problems(self) -> list[str]:
         """What is wrong; empty: nothing."""
         return [
+            *([self.failure] if self.failure else []),
             *(f"{verdict.rule}: {verdict.said}" for verdict in self.verdicts if not verdict.is_met),
             *self.proof.problems(),
         ]
