@@ -79,8 +79,10 @@ def marks(axes, found):
     )
     for fault in found["faults"]:
         axes.barh(kinds.index(fault["kind"]), max(fault["end"] - fault["begin"], 1) / 60, left=fault["begin"] / 60,
-                  height=0.7, color=MARK, linewidth=0)  # fmt: skip
-    axes.set_yticks(range(len(kinds)), kinds, fontsize=7)
+                  height=0.7, color=MARK, linewidth=0, zorder=2)  # fmt: skip
+    axes.set_yticks(range(len(kinds)), kinds, fontsize=7.5)
+    for row in range(len(kinds)):
+        axes.axhline(row, color="white", linewidth=1, zorder=1)
     axes.set_ylim(len(kinds) - 0.4, -0.6)
 
 
@@ -99,8 +101,9 @@ def main():
     for axes in panels:
         spots = list(ground(axes, samples))
         axes.margins(x=0)
+        axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[:5]:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
         axes.yaxis.set_label_coords(-0.06, 0.5)
         axes.grid(axis="y", color="white", linewidth=1)
         axes.set_axisbelow(True)
@@ -111,9 +114,10 @@ def main():
     panels[5].set_xlabel("minutes")
     kills = sum(fault["kind"] == "SIGKILL" for fault in found["faults"])
     figure.suptitle(
-        f"{found['minutes']:g} minutes, {len(found['faults'])} faults, {kills} SIGKILLs of the daemon, seed {found['seed']}: "
+        f"{found['minutes']:g} minutes of {found['rows']:,} rows, {len(found['faults'])} faults, {kills} of them SIGKILL of "
+        f"the daemon (seed {found['seed']}): "
         + ("nothing lost, nothing grew" if not found["problems"] else f"{len(found['problems'])} problem(s)"),
-        fontsize=10,
+        fontsize=9.5,
     )
     figure.tight_layout()
     figure.savefig(sys.argv[2], dpi=DOTS_PER_INCH, metadata={"Software": None})
