@@ -36,7 +36,6 @@ from benchmarks.endurance.telling import Soaked, document, summary
 from benchmarks.peers_environment import cache_directory, prepare
 from benchmarks.servers import POSTGRES, client_environment
 from daemon.demo.postgres import EmbeddedPostgres
-from daemon.demo.processes import ChildProcess
 from daemon.errors import BackfillError
 
 CONCURRENCY = 64
@@ -73,8 +72,8 @@ class Soak:
     def now(self) -> float:
         return time.monotonic() - self.began
 
-    def run(self, spans: Sequence[Span], faults: Sequence[Fault]) -> ChildProcess:
-        """Let the time pass; return the daemon that is left."""
+    def run(self, spans: Sequence[Span], faults: Sequence[Fault]) -> None:
+        """Let the time pass; a daemon is left that nothing is done to."""
         waiting = list(faults)
         sampled = told = -TOLD_SECONDS
         self._start(spans[0].processes)
@@ -98,7 +97,6 @@ class Soak:
         while self._in_force:
             self._end_due(float("inf"))
             self.daemon.wait(TICK_SECONDS)
-        return self.daemon
 
     def finish(self) -> None:
         """Let the daemon copy the rest as fast as it goes, and end; keys that died too often are requeued.
@@ -237,7 +235,8 @@ def soak(options: argparse.Namespace) -> Soaked:
             run.daemon.kill()
             options.out.mkdir(parents=True, exist_ok=True)
             (options.out / "soak.log").write_bytes(migration.log.read_bytes())
-    verdicts = judging.verdicts(run.samples, run.deaths, facts, CONCURRENCY)
+        log = migration.log.read_text(encoding="utf-8")
+    verdicts = judging.verdicts(run.samples, run.deaths, facts, log, CONCURRENCY)
     return Soaked(
         options.minutes,
         options.rows,

@@ -176,6 +176,21 @@ def deaths_expected(deaths: Sequence[Death]) -> Verdict:
     )
 
 
+def uploaders_killed(facts: Facts) -> Verdict:
+    """Judge how upload processes ended in mid-session."""
+    ended = [taken.process for taken in facts.taken_back if taken.process is not None]
+    odd = [process for process in ended if not process.endswith("killed by SIGKILL")]
+    return Verdict(
+        "no upload process ended but by SIGKILL", not odd, ", ".join(odd) or f"{len(ended)} deaths"
+    )
+
+
+def log_sound(log: str) -> Verdict:
+    """Judge what the daemons printed: what nobody expected has a traceback."""
+    count = log.count("Traceback")
+    return Verdict("no traceback in the daemons' log", not count, f"{count} of them")
+
+
 def repeats_bounded(facts: Facts, concurrency: int) -> Verdict:
     """Judge what each death left in flight, which is the most that it could repeat."""
     window = claim_window(concurrency)
@@ -194,11 +209,17 @@ def moving(stretch: Stretch) -> Verdict:
 
 
 def verdicts(
-    samples: Sequence[Sample], deaths: Sequence[Death], facts: Facts, concurrency: int
+    samples: Sequence[Sample], deaths: Sequence[Death], facts: Facts, log: str, concurrency: int
 ) -> list[Verdict]:
     """Apply every rule."""
     lasting = stretches(samples)
-    found = [wal_bounded(samples), deaths_expected(deaths), repeats_bounded(facts, concurrency)]
+    found = [
+        wal_bounded(samples),
+        deaths_expected(deaths),
+        uploaders_killed(facts),
+        log_sound(log),
+        repeats_bounded(facts, concurrency),
+    ]
     if samples and samples[-1].at >= JUDGED_SECONDS_MIN:
         found.append(
             Verdict("some daemon lived long enough to be judged", bool(lasting), f"{len(lasting)} did")

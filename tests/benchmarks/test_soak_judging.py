@@ -54,8 +54,8 @@ def lived(*, seconds=SECONDS, pid=7, phase=Phase.CALM, uploaders=0, keys=400, rs
     ]
 
 
-def not_met(samples, deaths=(), facts=None):
-    found = verdicts(samples, deaths, facts or Facts(), CONCURRENCY)
+def not_met(samples, facts=None, log=""):
+    found = verdicts(samples, [], facts or Facts(), log, CONCURRENCY)
     return [verdict.rule for verdict in found if not verdict.is_met]
 
 
@@ -146,6 +146,18 @@ def test_only_what_one_process_lives_through_for_long_before_deaths_is_judged():
 def test_a_daemon_may_end_only_by_what_was_done_to_it(code, sent, met_outage, expected):
     death = Death(1.0, code, frozenset(sent), met_outage)
     assert deaths_expected([death]).is_met is expected
+
+
+def test_an_upload_process_that_ends_by_itself_is_found():
+    taken = [
+        TakenBack(1, f"upload process 1 (pid 7), {how}", {1}) for how in ("killed by SIGKILL", "exit code 1")
+    ]
+    assert not_met([], Facts(taken_back=taken[:1])) == []
+    assert not_met([], Facts(taken_back=taken)) == ["no upload process ended but by SIGKILL"]
+
+
+def test_a_traceback_in_the_log_is_found():
+    assert not_met([], log="Traceback (most recent call last):") == ["no traceback in the daemons' log"]
 
 
 def test_more_in_flight_at_a_death_than_the_claim_window_is_found():
