@@ -95,14 +95,17 @@ class Fault:
 
 
 def spans(minutes: float) -> list[Span]:
-    """Divide the time: calm, faults, deaths, and so on; with two upload processes and one in turn."""
+    """Divide the time: calm, faults, deaths, and so on; with two upload processes and one in turn.
+
+    Deaths go on with what comes next, since the last daemon that is started among them lives on.
+    """
     rounds = max(1, min(ROUNDS_MAX, round(minutes / MINUTES_PER_ROUND)))
     found: list[Span] = []
     at = 0.0
     for number in range(rounds):
         for phase, share in SHARES.items():
             end = at + minutes * 60 / rounds * share
-            found.append(Span(phase, at, end, 2 - number % 2))
+            found.append(Span(phase, at, end, 2 - (number + (phase is Phase.DEATHS)) % 2))
             at = end
     return found
 

@@ -72,13 +72,18 @@ def wal(axes, samples):
     axes.set_ylabel("journal's\nWAL, MB")
 
 
+WIDTH_MIN = 1 / 300
+"""Of a mark, as a share of the whole time: what is over at once is to be seen as well."""
+
+
 def marks(axes, found):
     """Draw each fault as a bar from its beginning to its end, a row for each kind."""
     kinds = sorted(
         {fault["kind"] for fault in found["faults"]}, key=lambda kind: (not kind.startswith("SIG"), kind)
     )
+    least = found["samples"][-1]["at"] * WIDTH_MIN
     for fault in found["faults"]:
-        axes.barh(kinds.index(fault["kind"]), max(fault["end"] - fault["begin"], 1) / 60, left=fault["begin"] / 60,
+        axes.barh(kinds.index(fault["kind"]), max(fault["end"] - fault["begin"], least) / 60, left=fault["begin"] / 60,
                   height=0.7, color=MARK, linewidth=0, zorder=2)  # fmt: skip
     axes.set_yticks(range(len(kinds)), kinds, fontsize=7.5)
     for row in range(len(kinds)):
