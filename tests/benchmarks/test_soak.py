@@ -39,4 +39,5 @@ def test_many_kills_repeat_no_more_than_they_may(tmp_path):
     found = json.loads((tmp_path / "million.json").read_text())
     assert len(found["kills"]) == 2
     assert all(kill["repeated"] <= kill["in_flight"] <= found["window"] for kill in found["kills"])
+    assert any(kill["in_flight"] for kill in found["kills"])
     assert found["proof"]["objects"] == 2000
