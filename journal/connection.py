@@ -46,9 +46,11 @@ class JournalConnection(sqlite3.Connection):
         return super().cursor(_JournalCursor)
 
     def execute(self, statement: str, parameters: Any = (), /) -> _JournalCursor:
+        """Run one statement."""
         return self.cursor().execute(statement, parameters)
 
     def executemany(self, statement: str, parameters: Iterable[Any], /) -> _JournalCursor:
+        """Run one statement with each of many sets of parameters."""
         return self.cursor().executemany(statement, parameters)
 
 
@@ -244,6 +246,23 @@ def opening(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _translated(f"open journal {path}", error) from error
+
+
+@contextmanager
+def reading_back(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
+    """Tell damage from a mistake where what is read has not the shape of what was written.
+
+    A flipped bit may leave a page readable and its rows without a value, or with one of another type.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        (found,) = connection.execute("PRAGMA main.quick_check(1)").fetchone()
+        if found == "ok":
+            raise
+        raise JournalCorrupt(
+            f"read journal {path}: {found}", f"run `backfillctl journal check`, or {RESTORE_BACKUP}"
+        ) from error
 
 
 def _translated(what: str, error: sqlite3.Error) -> JournalError:
