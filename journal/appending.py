@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from journal.connection import failed_in_midrun
 from journal.entries import Statistics
-from journal.errors import IllegalTransition, JournalError, JournalFailed, JournalFull
+from journal.errors import IllegalTransition, JournalCorrupt, JournalError, JournalFailed, JournalFull
 from journal.events import CHAIN_START, DATA_CHARS_MAX, VERSION, Kind, StoredEvent, decode, encode, link
 from journal.projections import Projector
 from journal.schema import FIRST_PROGRESS, PROJECTIONS
@@ -87,6 +87,10 @@ class EventLog:
             self._commit()
         except IllegalTransition:
             self._roll_back()
+            raise
+        except JournalCorrupt as error:
+            self._failure = error
+            _abandoned.append(self._connection)
             raise
         except sqlite3.Error as error:
             failure = failed_in_midrun(self.path, error)

@@ -38,6 +38,15 @@ class PlanSlice:
         )
 
 
+def is_sealed(rows: Sequence[tuple[Any, ...]], digest: str | None) -> bool:
+    """Say whether these rows of the plan are those that an event sealed under this hash."""
+    try:
+        return bool(rows) and chunk_digest(*zip(*rows, strict=True)) == digest
+    except (TypeError, ValueError, OverflowError):
+        # No such value can have been hashed.
+        return False
+
+
 class PlanChunks:
     """Serves slices of the plan from one cached chunk (10,000 short keys take some 2 MB)."""
 
@@ -89,16 +98,15 @@ class PlanChunks:
     def _read(self, ordinal: int) -> PlanSlice:
         lo, hi, digest = self._connection.execute(
             "SELECT lo, hi, digest FROM chunk WHERE lo <= ? ORDER BY lo DESC LIMIT 1", (ordinal,)
-        ).fetchone()
+        ).fetchone() or (ordinal, ordinal, None)
         rows: list[tuple[Any, ...]] = self._connection.execute(
             "SELECT row_key, created_at, size, supersedes FROM plan WHERE ordinal BETWEEN ? AND ?", (lo, hi)
         ).fetchall()
-        row_keys, created_at, sizes, supersedes = zip(*rows, strict=True)
-        found = chunk_digest(row_keys, created_at, sizes, supersedes)
-        if found != digest:
+        if len(rows) != hi + 1 - lo or not is_sealed(rows, digest):
             raise JournalCorrupt(
-                f"read plan chunk {lo} to {hi}: its rows have hash {found}, its event says {digest}",
+                f"read plan chunk {lo} to {hi}: its {len(rows)} rows contradict the hash in its event, {digest}",
                 f"{RESTORE_BACKUP}; or plan anew with another journal",
             )
+        row_keys, created_at, sizes, _ = zip(*rows, strict=True)
         self._checked.add(lo)
         return PlanSlice(range(lo, hi + 1), row_keys, created_at, sizes)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 from urllib.parse import quote
 
 from journal.errors import RESTORE_BACKUP, JournalCorrupt, JournalError, JournalFailed, JournalFull
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 BUSY_MILLISECONDS = 5000
@@ -30,6 +30,79 @@ WAL_BYTES_KEPT = 64 * 1024 * 1024
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
 """What SQLite appends to a database's name; whatever database has that name, it takes such a file for its own."""
+
+
+class JournalConnection(sqlite3.Connection):
+    """A connection whose statements raise JournalCorrupt where they come upon damage.
+
+    SQLite finds it only as it reads a page: not at opening, but at any statement and any row of it.
+    """
+
+    path: Path
+
+    def cursor(self, factory: object = None) -> _JournalCursor:  # type: ignore[override]
+        """Return a cursor of the same kind, whatever is asked for."""
+        del factory
+        return super().cursor(_JournalCursor)
+
+    def execute(self, statement: str, parameters: Any = (), /) -> _JournalCursor:
+        """Run one statement."""
+        return self.cursor().execute(statement, parameters)
+
+    def executemany(self, statement: str, parameters: Iterable[Any], /) -> _JournalCursor:
+        """Run one statement with each of many sets of parameters."""
+        return self.cursor().executemany(statement, parameters)
+
+
+class _JournalCursor(sqlite3.Cursor):
+    connection: JournalConnection
+
+    def execute(self, statement: str, parameters: Any = (), /) -> Self:
+        try:
+            return super().execute(statement, parameters)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            self._refuse(error)
+
+    def executemany(self, statement: str, parameters: Iterable[Any], /) -> Self:
+        try:
+            return super().executemany(statement, parameters)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            self._refuse(error)
+
+    def fetchone(self) -> Any:
+        try:
+            return super().fetchone()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            self._refuse(error)
+
+    def fetchall(self) -> list[Any]:
+        try:
+            return super().fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            self._refuse(error)
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            self._refuse(error)
+
+    def _refuse(self, error: sqlite3.Error | UnicodeDecodeError) -> NoReturn:
+        if _is_damage(error):
+            raise JournalCorrupt(
+                f"read journal {self.connection.path}: {error}",
+                f"run `backfillctl journal check`, or {RESTORE_BACKUP}",
+            ) from error
+        raise error
+
+
+def _is_damage(error: sqlite3.Error | UnicodeDecodeError) -> bool:
+    """Say whether it means that the file is not what was written."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        # Text that is no UTF-8 is refused by Python, without an error code: SQLite stores what it is given.
+        return isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
+    return code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -87,8 +160,13 @@ def open_reader(path: Path, *, immutable: bool) -> sqlite3.Connection:
 
 def _connect(path: Path, flags: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        f"file:{quote(str(path))}?{flags}", uri=True, isolation_level=None, check_same_thread=False
+        f"file:{quote(str(path))}?{flags}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=JournalConnection,
     )
+    connection.path = path
     try:
         for pragma in (f"busy_timeout = {BUSY_MILLISECONDS}", "trusted_schema = OFF", "temp_store = FILE"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
@@ -170,14 +248,29 @@ def opening(path: Path) -> Iterator[None]:
         raise _translated(f"open journal {path}", error) from error
 
 
+@contextmanager
+def reading_back(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
+    """Tell damage from a mistake where what is read has not the shape of what was written.
+
+    A flipped bit may leave a page readable and its rows without a value, or with one of another type.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        (found,) = connection.execute("PRAGMA main.quick_check(1)").fetchone()
+        if found == "ok":
+            raise
+        raise JournalCorrupt(
+            f"read journal {path}: {found}", f"run `backfillctl journal check`, or {RESTORE_BACKUP}"
+        ) from error
+
+
 def _translated(what: str, error: sqlite3.Error) -> JournalError:
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
     if primary == sqlite3.SQLITE_FULL:
         return JournalFull(f"{what}: the disk is full", "free some space, then start again")
-    # Text that is no UTF-8 is refused by Python, without an error code: SQLite stores what it is given.
-    no_text = code is None and "decode to UTF-8" in str(error)
-    if no_text or primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+    if _is_damage(error):
         return JournalCorrupt(f"{what}: {error}", f"run `backfillctl journal check`, or {RESTORE_BACKUP}")
     return JournalError(
         f"{what}: {error}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from journal import queries, revocations
 from journal.appending import EventLog
 from journal.entries import AttemptFailed, Claim, ClaimedKey, Parked, Recovery, Settled, SourceCounts
-from journal.errors import IllegalTransition
+from journal.errors import IllegalTransition, JournalCorrupt
 from journal.events import Kind, encode
 from journal.lifecycle import OUTCOME_CODES, RECOVERIES_MAX
 
@@ -315,10 +315,15 @@ class CopyLog(EventLog):
 
         The first time that is so, and every source has a sealed pass and none open, `migration_completed` is
         recorded; and again after a source, a pass or keys were added.
+
+        Raises:
+            JournalCorrupt: there are keys without an outcome that nobody would ever drive.
         """
         self._check_usable()
+        # Not by an index: one that is damaged counts other keys than the plan has.
         (unsettled,) = self._connection.execute(
-            "SELECT count(*) FROM plan p WHERE NOT EXISTS (SELECT 1 FROM outcome o WHERE o.ordinal = p.ordinal)"
+            "SELECT count(*) FROM plan p NOT INDEXED"
+            " WHERE NOT EXISTS (SELECT 1 FROM outcome o WHERE o.ordinal = p.ordinal)"
         ).fetchone()
         (unplanned,) = self._connection.execute(
             "SELECT count(*) FROM source s WHERE EXISTS"
@@ -326,6 +331,13 @@ class CopyLog(EventLog):
             " OR NOT EXISTS (SELECT 1 FROM segment g WHERE g.source = s.id AND g.state = 'sealed')"
         ).fetchone()
         known = self.counts()
+        left = sum(each.parked + each.in_flight + each.pending + each.unclaimed for each in known.values())
+        if unsettled != left:
+            raise JournalCorrupt(
+                f"count the plan of journal {self.path}: {unsettled} keys have no outcome, and {left} are on record as"
+                " left to do",
+                "run `backfillctl journal check`, then `backfillctl journal rebuild`",
+            )
         if unsettled or unplanned or not known:
             return False
         (completed,) = self._connection.execute("SELECT completed_seq FROM progress").fetchone()

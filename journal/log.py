@@ -13,6 +13,7 @@ from journal.connection import (
     open_writer,
     opening,
     prepare_writer,
+    reading_back,
     remove_database,
     sync_directory,
 )
@@ -162,7 +163,7 @@ class Journal(PlanLog, CopyLog, ControlLog, RevocationLog):
         with opening(path):
             connection = open_writer(path)
         try:
-            with opening(path):
+            with opening(path), reading_back(path, connection):
                 found = schema.check_version(connection, path, history.version)
                 prepare_writer(connection, path)
                 journal = cls(path, connection, lock)
@@ -178,8 +179,8 @@ class Journal(PlanLog, CopyLog, ControlLog, RevocationLog):
                 if not anew:
                     journal._check_ends()
                     journal._load()
-            folded = journal._derive_anew() if anew else journal._fold_forward()
-            journal._read_migration()
+                folded = journal._derive_anew() if anew else journal._fold_forward()
+                journal._read_migration()
             if upgraded is not None:
                 with journal._transaction():
                     journal._append(Kind.SCHEMA_MIGRATED, upgraded, now_us=now_us)
@@ -224,7 +225,16 @@ class Journal(PlanLog, CopyLog, ControlLog, RevocationLog):
         name, order, self.cutoff_us, self._session = self._connection.execute(
             "SELECT name, order_name, cutoff, session FROM progress"
         ).fetchone()
-        self.name, self.order = name, Order(order)
+        try:
+            self.name, self.order = name, Order(order)
+            whole = self.sources.keys() == self.counts().keys()
+        except ValueError:
+            whole = False
+        if not whole:
+            raise JournalCorrupt(
+                f"open journal {self.path}: its projections hold what was never written",
+                "run `backfillctl journal check`, then `backfillctl journal rebuild`",
+            )
         self._order = self.order
         self._claiming_session = self._session
         self._unrecovered = self.in_flight > 0

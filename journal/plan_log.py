@@ -225,6 +225,8 @@ class PlanLog(EventLog):
     def latest(self, source: int, row_keys: Sequence[str]) -> dict[str, Known]:
         """Return the newest plan of each of these row keys; keys never planned are absent.
 
+        What the index says is looked up in the plan itself: a damaged entry must not pass a new key for a known one.
+
         Raises:
             JournalError: `build_key_index` was not called: a scan per batch would take hours.
         """
@@ -247,6 +249,7 @@ class PlanLog(EventLog):
             "SELECT p.ordinal, p.row_key, p.created_at, p.size, o.code, o.size, s.state,"
             " EXISTS (SELECT 1 FROM claim c WHERE p.ordinal BETWEEN c.lo AND c.hi)"
             " FROM json_each(?) k CROSS JOIN plan p INDEXED BY plan_by_key ON p.row_key = k.value"
+            " CROSS JOIN plan t ON t.ordinal = p.ordinal AND t.row_key = k.value"
             " CROSS JOIN chunk h ON h.lo = (SELECT max(lo) FROM chunk WHERE lo <= p.ordinal)"
             " CROSS JOIN segment g ON g.id = h.segment AND g.source = ?"
             " LEFT JOIN outcome o ON o.ordinal = p.ordinal LEFT JOIN straggler s ON s.ordinal = p.ordinal",

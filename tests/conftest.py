@@ -22,6 +22,7 @@ for _name in set(os.environ) - set(_CLEAN):
     del os.environ[_name]
 
 KILLS = 25
+FLIPS = 1
 DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
 
 
@@ -29,6 +30,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=KILLS, metavar="N", help=f"SIGKILLs of a real daemon, {KILLS} by default"
     )
+    parser.addoption(
+        "--flips",
+        type=int,
+        default=FLIPS,
+        metavar="N",
+        help=f"bits flipped in each class of bytes of a journal, {FLIPS} by default",
+    )
+
+
+@pytest.fixture(scope="session")
+def flips(pytestconfig: pytest.Config) -> int:
+    """How many bits tests/faults/test_damaged_journal.py flips in each class of bytes of a journal."""
+    return int(pytestconfig.getoption("flips"))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from journal.entries import AttemptFailed, Parked, Recovery, Settled
-from journal.errors import IllegalTransition
+from journal.errors import IllegalTransition, JournalCorrupt
 from journal.lifecycle import RECOVERIES_MAX, Outcome
 from journal.reader import Reader
 from tests.journal.journals import (
@@ -348,7 +348,8 @@ def test_complete_does_not_believe_counters(path: Path) -> None:
     settle(journal, ordinals(take(journal, source)))
     journal._connection.execute("DELETE FROM outcome WHERE ordinal = 2")
     assert journal.counts()["source-1"].settled == 3
-    assert not journal.complete(now_us=NOW_US)
+    with pytest.raises(JournalCorrupt, match="1 keys have no outcome, and 0 are on record as left to do"):
+        journal.complete(now_us=NOW_US)
 
 
 def test_an_empty_table_is_complete_once_its_pass_is_sealed(path: Path) -> None:
