@@ -53,7 +53,7 @@ class Observer:
 
     Attributes:
         state: of each ordinal: "planned", "in_flight", "settled", "parked".
-        claimed_ranges: open claims of the frontier by seq: lo, hi.
+        timeline: of the server on record, or accepted last.
         on_outcome: called for each outcome when it is committed.
     """
 
@@ -74,6 +74,7 @@ class Observer:
     parks: Counter[str] = field(default_factory=Counter)
     window: int = 1 << 30
     completed: bool = False
+    timeline: int | None = None
     on_outcome: Callable[[int, Planned, Outcome], None] = lambda _ordinal, _planned, _outcome: None
 
     @property
@@ -189,6 +190,18 @@ class Observer:
                     self.recoveries[ordinal] = 0
                     del self.parked_as[ordinal]
                 self.completed = False
+            case "outcomes_revoked":
+                for ordinal in data["ordinals"]:
+                    del self.outcome[ordinal]
+                self._move(data["ordinals"], "settled", "planned")
+                self.stragglers |= set(data["ordinals"])
+                self.completed = False
+            case "server_recorded":
+                self.timeline = data["timeline"]
+            case "server_accepted":
+                self.timeline = data["facts"]["timeline"]
+            case "throttle_began":
+                self.kinds[f"throttle_began {data['cause']}"] += 1
             case "migration_completed":
                 ensure(
                     not self.unsettled, f"event {seq}: completed with {len(self.unsettled)} keys unsettled"
