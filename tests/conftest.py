@@ -22,6 +22,7 @@ for _name in set(os.environ) - set(_CLEAN):
     del os.environ[_name]
 
 KILLS = 25
+SEEDS = 2000
 DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
 
 
@@ -29,6 +30,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=KILLS, metavar="N", help=f"SIGKILLs of a real daemon, {KILLS} by default"
     )
+    parser.addoption(
+        "--seeds", type=int, default=SEEDS, metavar="N", help=f"how many seeds to simulate, {SEEDS} by default"
+    )
+    parser.addoption("--from", type=int, default=0, metavar="SEED", dest="first_seed", help="the first seed, 0")
 
 
 @pytest.fixture(scope="session")

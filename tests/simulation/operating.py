@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 WHO = "the simulation"
 SHARES = {"pause": 4, "set": 4, "hold": 4, "requeue": 4, "drain": 2, "status": 1, "rest": 12}
 """How often each is asked for; `status` costs as much as a session of ten keys."""
+ACTIONS_MAX = 40
+"""In all of a run: more would cost more than they find."""
+HANGUPS_MAX = 2
+"""Of a session."""
 
 
 class Operator:
@@ -31,6 +35,7 @@ class Operator:
         self._simulation = simulation
         self._rng = Random(f"operator {simulation.world.seed}")
         self._drains_left = simulation.world.weather.drains
+        self._actions_left = ACTIONS_MAX
 
     async def signal(self, sending: trio.MemorySendChannel[int]) -> None:
         """Send SIGTERM or SIGINT, perhaps twice."""
@@ -49,12 +54,13 @@ class Operator:
 
     async def hangups(self) -> AsyncIterator[int]:
         """Yield a SIGHUP now and then."""
-        while True:
+        for _ in range(HANGUPS_MAX):
             await trio.sleep(self._rng.choice([1.0, 20.0, 300.0]))
             if not self._simulation.stormy:
-                await trio.sleep_forever()
+                break
             self._simulation.reach("operator SIGHUP")
             yield signal.SIGHUP
+        await trio.sleep_forever()
 
     def read_config(self) -> Config:
         """Read the configuration again: somebody has changed a tunable, or what must not change."""
@@ -75,8 +81,9 @@ class Operator:
             await trio.sleep(rng.choice([0.01, 0.3, 2.0, 20.0]) * rng.random())
             if steering.controls.paused:
                 await self._ask(answer, Request(Action.RESUME))
-            if not simulation.stormy:
+            if not simulation.stormy or not self._actions_left:
                 return
+            self._actions_left -= 1
             action = rng.choices(list(SHARES), list(SHARES.values()))[0]
             if action == "rest" or (action == "drain" and not self._drains_left):
                 continue

@@ -214,7 +214,7 @@ def size_of(rng: Random, budget: int) -> int:
 def _rows(rng: Random, spec: SourceConfig, budget: int) -> list[Row]:
     rows = []
     ties = rng.choice([1, 3, 30])
-    for number in range(rng.choice([0, rng.randint(1, 12), rng.randint(10, 60), rng.randint(60, 120)])):
+    for number in range(rng.choice([0, rng.randint(1, 12), rng.randint(1, 12), rng.randint(10, 60), rng.randint(60, 100)])):
         created_at: int | None = START_US - SECOND_US * (10 + number // ties)
         draw = rng.random()
         if draw < 0.05:
