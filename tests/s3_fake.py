@@ -372,19 +372,19 @@ class _Body(httpx.AsyncByteStream):
     """A body in two parts, or dripping in more; a truncated one breaks off after the first half."""
 
     def __init__(self, body: bytes) -> None:
-        self._body = body
+        self.whole = body
         self.truncated = False
         self.drip = 0.0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = max(1, len(self._body) // (8 if self.drip else 2))
-        half = len(self._body) // 2
-        yield self._body[:0]
-        for first in range(0, len(self._body), size):
+        size = max(1, len(self.whole) // (8 if self.drip else 2))
+        half = len(self.whole) // 2
+        yield self.whole[:0]
+        for first in range(0, len(self.whole), size):
             await trio.sleep(self.drip)
             if self.truncated and first >= half:
                 break
-            yield self._body[first : first + size]
+            yield self.whole[first : first + size]
         if self.truncated:
             raise httpx.ReadTimeout("scripted: silent") if self.drip else httpx.RemoteProtocolError(
                 "scripted: truncated"

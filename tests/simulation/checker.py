@@ -200,6 +200,7 @@ def final(simulation: Simulation) -> None:
     problems = check(simulation.world.config.migration.journal)
     ensure(not problems, f"journal check: {problems}")
     simulation.reached.update({f"event {kind}": count for kind, count in observer.kinds.items()})
+    simulation.reached.update({f"failed {failure}": count for failure, count in observer.failed.items()})
     simulation.reached.update({f"parked {failure}": count for failure, count in observer.parks.items()})
     budget = simulation.world.config.upload.max_in_flight
     large = [

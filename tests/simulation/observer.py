@@ -72,6 +72,7 @@ class Observer:
     in_flight_max: int = 0
     suspects_alone: int = 0
     parks: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
     window: int = 1 << 30
     completed: bool = False
     timeline: int | None = None
@@ -166,6 +167,7 @@ class Observer:
                     self.on_outcome(ordinal, self.plan[ordinal], self.outcome[ordinal])
             case "attempt_failed":
                 ensure(data["ordinal"] in self.in_flight, f"event {seq}: an attempt of a key not in flight")
+                self.failed[data["failure"]] += 1
             case "key_parked":
                 died = data["failure"] == "process_died"
                 ensure(
@@ -193,6 +195,7 @@ class Observer:
             case "outcomes_revoked":
                 for ordinal in data["ordinals"]:
                     del self.outcome[ordinal]
+                    self.recoveries[ordinal] = 0
                 self._move(data["ordinals"], "settled", "planned")
                 self.stragglers |= set(data["ordinals"])
                 self.completed = False

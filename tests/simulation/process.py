@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
@@ -35,12 +36,12 @@ from daemon.service import stoppable
 from daemon.signals import _listen
 from daemon.signing import Signer
 from daemon.steering import Hangups
-from journal.errors import IdentityMismatch, JournalError
 from tests.s3_fake import REGION
 from tests.simulation.measuring import MeasuredMigration
 
 if TYPE_CHECKING:
     from daemon.errors import BackfillError
+    from journal.errors import JournalError
     from tests.simulation.ends import SimulatedSource
     from tests.simulation.simulation import Simulation
 
@@ -51,7 +52,8 @@ DISK_BYTES = 100 * 2**30
 @contextmanager
 def surroundings(simulation: Simulation) -> Iterator[None]:
     """Let the program find the simulated world wherever it reaches for the real one."""
-    with ExitStack() as stack:
+    # What `verify` prints goes nowhere.
+    with ExitStack() as stack, contextlib.redirect_stdout(io.StringIO()):
         for module, name, value in (
             (daemon.opening, "Journal", simulation.kind),
             (daemon.opening, "open_source", partial(_open_source, simulation)),
@@ -60,6 +62,9 @@ def surroundings(simulation: Simulation) -> Iterator[None]:
             (daemon.service, "open_bucket", partial(_open_bucket, simulation)),
             (daemon.service, "under_signals", partial(_under_signals, simulation)),
             (daemon.service, "Migration", MeasuredMigration),
+            (daemon.service, "Runtime", partial(_runtime, simulation)),
+            (daemon.verify_ends, "open_bucket", partial(_open_bucket, simulation)),
+            (daemon.verify_ends, "open_source", partial(_open_source, simulation)),
             (daemon.session, "wall_clock_us", simulation.now_us),
             (daemon.disk_reserve, "_usage", partial(_usage, simulation)),
             (trio.to_thread, "run_sync", _at_once),
@@ -75,14 +80,7 @@ async def ran(simulation: Simulation, config: Config, options: RunOptions) -> Ex
     Raises:
         BackfillError, JournalError: as `service.run`, or a group of them.
     """
-    runtime = Runtime(
-        now_us=simulation.now_us,
-        random=Random(f"jitter {simulation.world.seed} {len(simulation.ends)}"),
-        journal_runner=in_loop,
-        digest_runner=in_loop,
-        patient=simulation.patient,
-        cores=2,
-    )
+    runtime = _runtime(simulation)
     ending = Ending(StderrLog(Style.TEXT))
     async with monitored(config, runtime) as monitor, beating(Notifier(), lambda: None) as heartbeat:
         monitor.heartbeat = heartbeat
@@ -95,9 +93,15 @@ async def ran(simulation: Simulation, config: Config, options: RunOptions) -> Ex
     return code
 
 
-async def verified(simulation: Simulation, config: Config, options: Any) -> ExitCode:
-    """Do what `service.verify` does."""
-    raise NotImplementedError
+def _runtime(simulation: Simulation) -> Runtime:
+    return Runtime(
+        now_us=simulation.now_us,
+        random=Random(f"jitter {simulation.world.seed} {len(simulation.ends)}"),
+        journal_runner=in_loop,
+        digest_runner=in_loop,
+        patient=simulation.patient,
+        cores=2,
+    )
 
 
 def failures_of(error: BaseException) -> tuple[ExitCode, list[BackfillError | JournalError]]:
@@ -106,11 +110,6 @@ def failures_of(error: BaseException) -> tuple[ExitCode, list[BackfillError | Jo
     if not failures or unexpected(error):
         raise error
     return gravest(map(exit_code_of, failures)), failures
-
-
-def refused_as_another_server(failures: list[BackfillError | JournalError]) -> bool:
-    """Say whether the server is not the one on record."""
-    return any(isinstance(one, IdentityMismatch) for one in failures)
 
 
 async def _at_once(function: Callable[..., T], *arguments: Any, **_settings: Any) -> T:

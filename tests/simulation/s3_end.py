@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
@@ -98,10 +99,8 @@ class SimulatedS3(FakeS3):
         if request.method == "PUT" and self._simulation.stormy:
             await self._race(request)
         response = await super().handle_async_request(request)
-        if "ExpiredToken" in str(response.headers) or self.seen[-1].status == 400:
-            self._simulation.reached["s3 400"] += 1
-        if self.seen[-1].status == 403:
-            self._simulation.reached["s3 403 answered"] += 1
+        if response.status_code >= 400 and (code := re.search(rb"<Code>(\w+)", response.stream.whole)):  # type: ignore[union-attr]
+            self._simulation.reached[f"s3 answered {code[1].decode()}"] += 1
         self._simulation.step(f"s3 {request.method} answered")
         return response
 

@@ -20,6 +20,7 @@ from daemon.opening import open_existing
 from journal.errors import IdentityMismatch
 from tests.simulation import checker
 from tests.simulation.crashing import Crashed, Disk, journal_in, unsynced
+from tests.simulation.damage import damaged_and_repaired
 from tests.simulation.deterministic import run
 from tests.simulation.history import History
 from tests.simulation.observer import Observer, Violation, ensure
@@ -227,6 +228,9 @@ class Simulation:
             # Whatever is still on its way arrives.
             await trio.sleep(120)
             checker.final(self)
+            if self.world.weather.verify and await damaged_and_repaired(self):
+                await self._calm()
+                checker.final(self)
 
     def _begin(self) -> None:
         self.source = SimulatedSource(
