@@ -14,10 +14,17 @@ META: Final = "x-amz-meta-"
 
 
 def facts_of(subject: Subject, answer: Answer) -> ObjectFacts:
-    """Return what the head of an answer to HEAD or GET says of an object."""
+    """Return what the head of an answer to HEAD or GET says of an object.
+
+    Raises:
+        Failure: GARBLED without a length or an ETag: a proxy's page is no object, whatever its status.
+    """
+    etag = unquoted(answer.headers.get("etag", ""))
+    if not etag:
+        raise garbled(subject, "expected an ETag, found none", answer)
     return ObjectFacts(
         size=content_length(subject, answer),
-        etag=unquoted(answer.headers.get("etag", "")),
+        etag=etag,
         version_id=answer.headers.get("x-amz-version-id"),
         encryption=answer.headers.get("x-amz-server-side-encryption"),
         storage_class=answer.headers.get("x-amz-storage-class"),

@@ -23,6 +23,7 @@ for _name in set(os.environ) - set(_CLEAN):
 
 KILLS = 25
 FLIPS = 1
+SEEDS = 2000
 DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
 
 
@@ -37,6 +38,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help=f"bits flipped in each class of bytes of a journal, {FLIPS} by default",
     )
+    parser.addoption(
+        "--seeds", type=int, default=SEEDS, metavar="N", help=f"how many seeds to simulate, {SEEDS} by default"
+    )
+    parser.addoption("--from", type=int, default=0, metavar="SEED", dest="first_seed", help="the first seed, 0")
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ class FakeS3(httpx.AsyncBaseTransport):
                 body = bytes([body[0] ^ 1]) + body[1:]
             if fault.status is not None:
                 status = fault.status
-                return self._scripted_answer(operation, fault)
+                return _arriving(self._scripted_answer(operation, fault), fault)
             if fault.error is not None and not fault.after_commit and fault.late_seconds is None:
                 raise fault.error("scripted: the request did not arrive")
 
@@ -175,13 +175,12 @@ class FakeS3(httpx.AsyncBaseTransport):
             else:
                 response = act()
                 status = response.status_code
+            if fault.again_seconds is not None:
+                self._late.append((self._clock() + round(fault.again_seconds * 1e6), act))
             await self._wait(Fault())
             if fault.error is not None:
                 raise fault.error("scripted: no answer")
-            if fault.truncated:
-                assert isinstance(response.stream, _Body)
-                response.stream.truncated = True
-            return response
+            return _arriving(response, fault)
         finally:
             self.in_flight -= putting
             self.seen.append(Seen(operation, bucket, key, status, headers))
@@ -370,19 +369,32 @@ class FakeS3(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """A body in two parts; a truncated one breaks off after the first."""
+    """A body in two parts, or dripping in more; a truncated one breaks off after the first half."""
 
     def __init__(self, body: bytes) -> None:
-        self._body = body
+        self.whole = body
         self.truncated = False
+        self.drip = 0.0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        half = len(self._body) // 2
-        yield self._body[:half]
-        await trio.lowlevel.checkpoint()
+        size = max(1, len(self.whole) // (8 if self.drip else 2))
+        half = len(self.whole) // 2
+        yield self.whole[:0]
+        for first in range(0, len(self.whole), size):
+            await trio.sleep(self.drip)
+            if self.truncated and first >= half:
+                break
+            yield self.whole[first : first + size]
         if self.truncated:
-            raise httpx.RemoteProtocolError("scripted: truncated")
-        yield self._body[half:]
+            raise httpx.ReadTimeout("scripted: silent") if self.drip else httpx.RemoteProtocolError(
+                "scripted: truncated"
+            )
+
+
+def _arriving(response: httpx.Response, fault: Fault) -> httpx.Response:
+    assert isinstance(response.stream, _Body)
+    response.stream.truncated, response.stream.drip = fault.truncated, fault.drip
+    return response
 
 
 def _check_put(headers: dict[str, str], key: str, body: bytes) -> None:

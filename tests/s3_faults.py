@@ -19,6 +19,8 @@ class Fault:
         seconds: waited before anything else.
         late_seconds: the request takes effect this much later, after `error` has long been raised.
         flip: a bit of the body is flipped on its way to the server.
+        drip: seconds between the pieces in which the answer's body arrives; a truncated one falls silent instead.
+        again_seconds: the request takes effect once more, this much later.
     """
 
     status: int | None = None
@@ -31,6 +33,8 @@ class Fault:
     seconds: float = 0.0
     late_seconds: float | None = None
     flip: bool = False
+    drip: float = 0.0
+    again_seconds: float | None = None
 
 
 def answers(status: int, code: str | None = None, *, body: bytes | None = None, **headers: str) -> Fault:
@@ -72,3 +76,13 @@ def delays(seconds: float) -> Fault:
 def flips_bit() -> Fault:
     """One bit of the body changes on its way to the server."""
     return Fault(flip=True)
+
+
+def drips(seconds: float) -> Fault:
+    """The normal course; the answer's body comes in small pieces, `seconds` apart."""
+    return Fault(drip=seconds)
+
+
+def arrives_again(seconds: float) -> Fault:
+    """The normal course; the same request takes effect once more, `seconds` later."""
+    return Fault(again_seconds=seconds)

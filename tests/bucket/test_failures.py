@@ -108,6 +108,15 @@ async def test_a_success_that_s3_would_not_send_is_garbled(scripted, fake, answe
     assert fake.objects(BUCKET) == {}
 
 
+async def test_a_page_of_a_proxy_is_no_object(scripted, fake):
+    """Under existing = skip a key for which HEAD met one was settled with nothing under it."""
+    fake.script(s3_faults.answers(200, body=b"<html>sign in to the network</html>"), times=2)
+    failure = await failure_of(scripted.head(BUCKET, "k"))
+    assert (failure.kind, failure.operation) == (FailureClass.GARBLED, "HEAD")
+    failure = await failure_of(scripted.get(BUCKET, "k", size_max=100))
+    assert (failure.kind, failure.operation) == (FailureClass.GARBLED, "GET")
+
+
 async def test_a_listing_that_is_a_page_of_a_proxy_is_garbled(scripted, fake):
     fake.script(s3_faults.answers(200, body=b"<html>maintenance</html>"))
     failure = await failure_of(scripted.list_page(BUCKET, "", token=None))

@@ -96,6 +96,13 @@ class FakeTable:
         for version in reversed(live):
             self._append(heap, version)
 
+    def copied(self) -> dict[int, Heap]:
+        """Return the heaps as they are now; later changes don't show in them."""
+        return {
+            relation: Heap(heap.filenode, [list(block) for block in heap.blocks])
+            for relation, heap in self.heaps.items()
+        }
+
     def versions(self) -> list[Version]:
         """Every row that a snapshot taken now shows."""
         return [version for _, version in self._visible()]
@@ -154,6 +161,10 @@ class Transaction:
     def commit(self) -> None:
         for version in self.versions:
             version.visible = True
+        self.ended = True
+
+    def abort(self) -> None:
+        """End without a trace: what it wrote stays invisible."""
         self.ended = True
 
 

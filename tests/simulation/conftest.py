@@ -1,34 +1,42 @@
-"""How many seeds, and from which on: `--sim-seeds 10000 --sim-from 200` for a long night."""
+"""Cuts the seeds of a run into tests: `--seeds 10000 --from 2000` for a long night."""
 
 from __future__ import annotations
 
+import logging
+from typing import TYPE_CHECKING
+
 import pytest
 
-SEEDS = 200
-SEEDS_PER_TEST = 10
+from daemon.allocation import collect_less_often
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("simulation")
-    group.addoption("--sim-seeds", type=int, default=SEEDS, help=f"how many seeds to simulate ({SEEDS})")
-    group.addoption("--sim-from", type=int, default=0, help="the first seed (0)")
+SEEDS_PER_TEST = 50
+"""About ten seconds each, so that both cores end at about the same time."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seeds" not in metafunc.fixturenames:
         return
-    # Where this file is loaded late (a run of the whole suite), its options are not known.
-    count = metafunc.config.getoption("sim_seeds", SEEDS)
-    first = metafunc.config.getoption("sim_from", 0)
+    count, first = metafunc.config.getoption("seeds"), metafunc.config.getoption("first_seed")
     chunks = [
         range(start, min(start + SEEDS_PER_TEST, first + count))
         for start in range(first, first + count, SEEDS_PER_TEST)
     ]
-    names = [f"{chunk.start}-{chunk.stop - 1}" for chunk in chunks]
-    metafunc.parametrize("seeds", chunks, ids=names)
+    metafunc.parametrize("seeds", chunks, ids=[f"{chunk.start}-{chunk.stop - 1}" for chunk in chunks])
 
 
 @pytest.fixture
 def all_seeds(request: pytest.FixtureRequest) -> int:
     """How many seeds the run has in all."""
-    return int(request.config.getoption("sim_seeds", SEEDS))
+    return int(request.config.getoption("seeds"))
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Keep the log still, which tells of each of thousands of things, and the garbage collector as `run` sets it."""
+    collect_less_often()
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 from unittest.mock import patch
 
+import journal.appending
 import journal.log
 import journal.staging
 from journal.log import Journal
 from journal.staging import stage_path
+from tests.simulation.observer import ensure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +25,21 @@ class Crashed(BaseException):
 
 
 class Process(Protocol):
-    """What a journal must know of the process that it lives in."""
+    """What a journal must know of the process that it lives in.
+
+    Attributes:
+        dead: it makes no call any more.
+        broken: the journal's disk has failed: it makes no call of SQLite any more.
+    """
 
     dead: bool
+    broken: bool
+
+    def touched_when_broken(self, statement: str) -> None:
+        """Note a statement that came all the same."""
+
+    def ends_broken(self) -> None:
+        """The process is about to end, and its files are still as it left them."""
 
     def before_commit(self) -> None:
         """May raise: the transaction is lost."""
@@ -47,12 +61,27 @@ class SimulatedJournal(Journal):
     def _commit(self) -> None:
         if self.process.dead:
             raise Crashed
-        self.process.before_commit()
-        super()._commit()
-        self.process.after_commit(self._connection)
+        try:
+            self.process.before_commit()
+            super()._commit()
+            self.process.after_commit(self._connection)
+        finally:
+            if self.process.broken:
+                self._connection.set_trace_callback(self.process.touched_when_broken)
+
+    def close(self) -> None:
+        if self.process.broken:
+            self._connection.set_trace_callback(None)
+            self.process.ends_broken()
+        if self.process.dead or self.process.broken:
+            self.vanish()
+        else:
+            super().close()
 
     def vanish(self) -> None:
         """Give back what the kernel would: the lock and all descriptors."""
+        abandoned = journal.appending._abandoned
+        abandoned[:] = [connection for connection in abandoned if connection is not self._connection]
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         self._lock.release()
@@ -99,6 +128,13 @@ class Disk:
     def freeze(self) -> None:
         for file in self._files():
             shutil.copyfile(file, self._frozen / file.name)
+
+    def ensure_untouched(self) -> None:
+        """Check that nothing was written since the files were frozen."""
+        for file in self._frozen.iterdir():
+            if file.name in {self.path.name, self.path.name + "-wal"}:
+                same = file.read_bytes() == (self.path.parent / file.name).read_bytes()
+                ensure(same, f"{file.name} was written to after an I/O error")
 
     def thaw(self) -> None:
         for file in self._files():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 from daemon.config import SourceConfig
-from tests.planning.fake_source import FakeSource, Transaction
+from tests.planning.fake_source import FakeSource, Heap, Transaction
 from tests.simulation.worlds import SECOND_US, START_US, World, effective, size_of, value_of
 
 
@@ -41,6 +42,7 @@ class History:
         self.late: list[tuple[str, Transaction]] = []
         self.snapshots: dict[str, tuple[float, dict[str, bytes]]] = {}
         self.uncovered: set[tuple[str, str]] = set()
+        self._tail: deque[dict[str, dict[int, Heap]]] = deque(maxlen=4)
         for name, rows in world.rows.items():
             for row in rows:
                 self._note(name, row.key, row.value, since=-1.0)
@@ -83,6 +85,8 @@ class History:
         if self._left <= 0:
             return None
         self._left -= 1
+        if self._world.weather.failovers:
+            self._tail.append({name: table.copied() for name, table in self._world.tables.items()})
         spec = self._any_spec()
         table = self._world.tables[spec.table_name]
         keys = [version.key for version in table.versions()]
@@ -102,6 +106,9 @@ class History:
                 # Created this very moment: in scope only where the cutoff is not fixed yet.
             case "reinsert" if self._gone:
                 name, key, created_us = self._gone.pop(self._rng.randrange(len(self._gone)))
+                if key in self._now_of(name):
+                    # A failover has brought it back.
+                    return None
                 value = self._value(self._specs[name])
                 self._world.tables[self._specs[name].table_name].insert(key, created_us, value)
                 self._note(name, key, value)
@@ -113,6 +120,33 @@ class History:
             case _:
                 return None
         return kind
+
+    def fail_over(self) -> bool:
+        """Go on with a standby that lacks the last changes, or none; return whether it lacks any.
+
+        Transactions that are open end with their server.
+        """
+        for _, transaction in self.late:
+            if not transaction.ended:
+                transaction.abort()
+        if not self._tail or self._rng.random() < 0.2:
+            return False
+        before = {name: self._now_of(name) for name in self._specs}
+        for name, heaps in self._rng.choice(list(self._tail)).items():
+            self._world.tables[name].heaps = heaps
+        self._tail.clear()
+        for name in self._specs:
+            now = self._now_of(name)
+            for key in before[name].keys() - now.keys():
+                self._note_absent(name, key)
+            for key, value in now.items():
+                if before[name].get(key, self) != value:
+                    self._note(name, key, value)
+        return True
+
+    def _now_of(self, name: str) -> dict[str, bytes | None]:
+        table = self._world.tables[self._specs[name].table_name]
+        return {version.key: version.value for version in table.versions() if version.key is not None}
 
     def end_late_transactions(self) -> None:
         for name, transaction in self.late:

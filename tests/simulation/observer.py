@@ -53,7 +53,7 @@ class Observer:
 
     Attributes:
         state: of each ordinal: "planned", "in_flight", "settled", "parked".
-        claimed_ranges: open claims of the frontier by seq: lo, hi.
+        timeline: of the server on record, or accepted last.
         on_outcome: called for each outcome when it is committed.
     """
 
@@ -72,8 +72,10 @@ class Observer:
     in_flight_max: int = 0
     suspects_alone: int = 0
     parks: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
     window: int = 1 << 30
     completed: bool = False
+    timeline: int | None = None
     on_outcome: Callable[[int, Planned, Outcome], None] = lambda _ordinal, _planned, _outcome: None
 
     @property
@@ -165,6 +167,7 @@ class Observer:
                     self.on_outcome(ordinal, self.plan[ordinal], self.outcome[ordinal])
             case "attempt_failed":
                 ensure(data["ordinal"] in self.in_flight, f"event {seq}: an attempt of a key not in flight")
+                self.failed[data["failure"]] += 1
             case "key_parked":
                 died = data["failure"] == "process_died"
                 ensure(
@@ -189,6 +192,19 @@ class Observer:
                     self.recoveries[ordinal] = 0
                     del self.parked_as[ordinal]
                 self.completed = False
+            case "outcomes_revoked":
+                for ordinal in data["ordinals"]:
+                    del self.outcome[ordinal]
+                    self.recoveries[ordinal] = 0
+                self._move(data["ordinals"], "settled", "planned")
+                self.stragglers |= set(data["ordinals"])
+                self.completed = False
+            case "server_recorded":
+                self.timeline = data["timeline"]
+            case "server_accepted":
+                self.timeline = data["facts"]["timeline"]
+            case "throttle_began":
+                self.kinds[f"throttle_began {data['cause']}"] += 1
             case "migration_completed":
                 ensure(
                     not self.unsettled, f"event {seq}: completed with {len(self.unsettled)} keys unsettled"

@@ -4,75 +4,69 @@ from __future__ import annotations
 
 import fcntl
 import json
-import logging
+import shutil
 from collections import Counter
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
-from tests.simulation.simulation import Simulation, simulate
+from tests.simulation.expected import EXPECTED, SEEDS_MIN, TIMES_MIN
+from tests.simulation.simulation import Simulation, simulated
+from tests.simulation.weather import THEMES
 from tests.simulation.worlds import make_world
 
-EXPECTED = (
-    *("outcome stored", "outcome recovered", "outcome present", "outcome skipped", "outcome vanished"),
-    *("death before commit", "death after commit", "death step", "death answer", "death by poison"),
-    *(
-        "s3 storm",
-        "s3 500",
-        "s3 409",
-        "s3 403",
-        "s3 lost response",
-        "s3 dropped request",
-        "s3 slow",
-        "s3 late",
-    ),
-    *("s3 truncated answer", "s3 garbage", "s3 flipped bit", "s3 rot"),
-    *("FETCH timeout", "FETCH connection", "FETCH server", "SCAN timeout", "SCAN connection", "SCAN server"),
-    *("postgres unreachable", "disk full", "stage lost", "drain", "cancel", "requeued"),
-    *("pause", "set", "hold", "requeued live"),
-    *("table insert", "table late_insert", "table late_commit", "table update", "table update_same_length"),
-    *("table delete", "table move", "table rewrite", "table reinsert"),
-    *("key planned again", "foreign object overwritten", "bucket compared whole"),
-    *("checkpoint with cutoff", "checkpoint with floor"),
-    *("ended: died", "ended: DONE: every key is settled", "ended: PARKED: ended", "ended: disk full"),
-    *("ended: TERMINATED: drained on SIGTERM", "ended: TERMINATED: cancelled on SIGTERM"),
-    *("ended: STOPPED: drained on limit = 7", "ended: STOPPED: drained on max_bytes = 3000"),
-    *("ended: halted UNREACHABLE", "ended: halted PARKED", "ended: halted REFUSED"),
-    *("event pass_abandoned", "event keys_recovered", "event keys_released", "event keys_requeued"),
-    *("event keys_reclaimed", "event key_parked", "event source_closed", "event migration_completed"),
-    *("parked process_died", "parked foreign_object", "parked unusable_key", "suspect alone"),
-    *("value beyond the budget", "keys beyond one claim"),
-)
-"""What must have happened somewhere in the seeds of CI, or the weather is too kind to prove anything."""
+MEMORY = Path("/dev/shm")  # noqa: S108 -- journals of no consequence; on disk a run takes a tenth longer
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    """The program warns of each thing that befalls it; thousands do."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
+@pytest.fixture
+def directories():
+    """Returns a new directory, in memory where there is one; all are gone when the test ends."""
+    base = Path(mkdtemp(dir=MEMORY if MEMORY.is_dir() else None, prefix="simulation-"))
+
+    def directory(name: object) -> Path:
+        made = base / str(name)
+        made.mkdir()
+        return made
+
+    yield directory
+    shutil.rmtree(base)
 
 
-def test_migrations_survive_weather_and_deaths(seeds, all_seeds, tmp_path, tmp_path_factory, worker_id):
+@pytest.fixture
+def shared(tmp_path_factory, worker_id):
+    """The directory that all test processes of a run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.mark.timeout(600)
+def test_migrations_survive_weather_and_deaths(seeds, all_seeds, directories, shared):
     reached: Counter[str] = Counter()
     for seed in seeds:
-        directory = tmp_path / str(seed)
-        directory.mkdir()
+        simulation = Simulation(make_world(seed, directories(seed) / "journal.db"))
         try:
-            reached += simulate(seed, directory).reached
+            simulated(simulation)
         except BaseException as error:
+            trace = shared / f"trace-of-seed-{seed}.txt"
+            trace.write_text("\n".join([*simulation.trace, ""]), encoding="utf-8")
             error.add_note(
-                f"replay: python -m pytest tests/simulation/test_simulation.py --sim-from {seed} --sim-seeds 1 -n 0"
+                f"replay: python -m pytest tests/simulation/test_simulation.py -k survive --from {seed} --seeds 1\n"
+                f"what happened until then: {trace}"
             )
             raise
-    shared = (
-        tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
-    )
+        shutil.rmtree(simulation.disk.path.parent)
+        reached += simulation.reached
     done, total = _add_up(shared / "simulation.json", len(seeds), reached)
-    if done == all_seeds >= 200:
-        missing = [what for what in EXPECTED if not total[what]]
-        assert not missing, f"never happened in {done} seeds: {missing}"
+    if done == all_seeds >= SEEDS_MIN:
+        rare = {what: total[what] for what in EXPECTED if total[what] < TIMES_MIN}
+        assert not rare, f"hardly ever happened in {done} seeds"
+
+
+def test_so_many_seeds_show_whether_every_kind_of_fault_and_state_is_met(all_seeds):
+    """The test that runs the last of the seeds asserts it."""
+    if all_seeds < SEEDS_MIN:
+        pytest.skip(f"NOT TESTED: whether every kind of fault and state is met, that takes --seeds {SEEDS_MIN}")
 
 
 def _add_up(path: Path, seeds: int, reached: Counter[str]) -> tuple[int, Counter[str]]:
@@ -87,21 +81,26 @@ def _add_up(path: Path, seeds: int, reached: Counter[str]) -> tuple[int, Counter
     return done, total
 
 
-@pytest.mark.parametrize("seed", [3, 4])
-def test_a_seed_is_one_run(seed, tmp_path):
+@pytest.mark.parametrize("seed", range(16))
+def test_a_seed_is_one_run(seed, directories):
     traces = []
     for attempt in ("first", "second"):
-        (tmp_path / attempt).mkdir()
-        traces.append(simulate(seed, tmp_path / attempt).trace)
-    assert len(traces[0]) > 100
+        simulation = Simulation(make_world(seed, directories(attempt) / "journal.db"))
+        simulated(simulation)
+        traces.append(simulation.trace)
+    assert len(traces[0]) > 20
     assert traces[0] == traces[1]
+
+
+def test_these_seeds_have_every_theme():
+    assert len(THEMES) == 16
 
 
 def test_another_seed_is_another_run(tmp_path):
     assert make_world(1, tmp_path).rows != make_world(2, tmp_path).rows
 
 
-def test_the_order_of_tasks_follows_the_seed(tmp_path):
+def test_the_order_of_tasks_follows_the_seed():
     """Guards the private names of trio on which all of this rests."""
     import trio
 

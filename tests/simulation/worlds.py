@@ -22,12 +22,14 @@ from daemon.config import (
     PostgresConfig,
     S3Config,
     SourceConfig,
+    ThrottleConfig,
     UploadConfig,
 )
 from daemon.rows import INFINITY_US, MINUS_INFINITY_US
 from journal.checkpoint import Order
 from tests.planning.fake_source import FakeTable
 from tests.s3_fake import ENDPOINT, REGION
+from tests.simulation.weather import Weather, drawn_weather, theme_of
 
 START_US = 1_700_000_000_000_000
 SECOND_US = 1_000_000
@@ -57,30 +59,6 @@ class Scale:
                 assert hasattr(module, name)
                 stack.enter_context(patch.object(module, name, value))
             yield
-
-
-@dataclass(frozen=True)
-class Weather:
-    """What befalls a run until it clears.
-
-    Attributes:
-        s3, postgres: share of requests and statements that something befalls.
-        changes: changes of the tables in all; late: transactions that commit late.
-        crashes: deaths in all; drains: requests to stop in all.
-        full_disks: commits in all that a full disk refuses.
-        lost_stages: the stage may be deleted between sessions.
-        poison: there is a row that its process dies with, four times.
-    """
-
-    s3: float = 0.0
-    postgres: float = 0.0
-    changes: int = 0
-    late: int = 0
-    crashes: int = 0
-    drains: int = 0
-    full_disks: int = 0
-    lost_stages: bool = False
-    poison: bool = False
 
 
 @dataclass
@@ -142,6 +120,7 @@ def make_world(seed: int, journal: Path) -> World:
     rows = {spec.name: _rows(rng, spec, budget) for spec in sources}
     sse = rng.choices([None, "AES256", "aws:kms"], [8, 1, 1])[0]
     existing = rng.choices(["compare", "overwrite", "skip"], [7, 2, 1])[0]
+    theme = theme_of(seed)
     config = Config(
         migration=MigrationConfig(
             name=f"sim-{seed}",
@@ -149,7 +128,7 @@ def make_world(seed: int, journal: Path) -> World:
             cutoff_us=rng.choice([None, START_US - 5 * SECOND_US]),
             order=rng.choice([Order.NEWEST_FIRST, Order.OLDEST_FIRST]),
         ),
-        postgres=PostgresConfig(connections=rng.randint(2, 4), late_grace=20.0),
+        postgres=PostgresConfig(connections=rng.randint(2, 4), late_grace=20.0, statement_timeout=10.0),
         s3=S3Config(endpoint=ENDPOINT, region=REGION, bucket="bucket", existing=existing, sse=sse),
         upload=UploadConfig(
             concurrency=rng.choice([1, 2, 4, 8]),
@@ -158,13 +137,18 @@ def make_world(seed: int, journal: Path) -> World:
             give_up_after=rng.choice([20.0, 300.0]),
             drain_deadline=rng.choice([0.0, 0.05, 1.0, 30.0]),
             key_batch_size=rng.choice([1, 5, 30, 1000]),
+            checkpoint_interval_secs=rng.choice([20, 3600, 3600, 3600, 3600]),
         ),
         sources=tuple(sources),
     )
     # The smallest budget that a configuration may name, 1 MiB, would need values of megabytes.
     upload = config.upload.model_copy(update={"max_in_flight": budget})
-    config = config.model_copy(update={"upload": upload})
-    calm = rng.random() < 0.25
+    throttle = ThrottleConfig(
+        active_sessions=5, active_sessions_hibernate=20, check_interval=1.0, hibernate=10.0
+    )
+    config = config.model_copy(
+        update={"upload": upload, "throttle": throttle if theme == "throttle" else config.throttle}
+    )
     return World(
         seed=seed,
         config=config,
@@ -175,21 +159,11 @@ def make_world(seed: int, journal: Path) -> World:
             batch_rows=rng.choice([6, 20, 50_000]),
             group=rng.choice([2, 10, 1000]),
         ),
-        weather=Weather(
-            s3=rng.choice([0.0, 0.03, 0.1, 0.25]),
-            postgres=rng.choice([0.0, 0.02, 0.1]),
-            changes=0 if calm else rng.choice([5, 20, 40]),
-            late=0 if calm else rng.randint(0, 3),
-            crashes=rng.randint(0, 6),
-            drains=rng.randint(0, 2),
-            full_disks=int(rng.random() < 0.2),
-            lost_stages=rng.random() < 0.3,
-            poison=rng.random() < 0.12,
-        ),
+        weather=drawn_weather(rng, theme),
         rows=rows,
         tables={spec.table_name: _table(rng, rows[spec.name]) for spec in sources},
         foreign=_foreign(rng, sources, rows),
-        conditions=rng.choices(["atomic", "ignored", "refused"], [8, 1, 1])[0],
+        conditions="atomic" if theme == "race" else rng.choices(["atomic", "ignored", "refused"], [8, 1, 1])[0],
         versioned=rng.random() < 0.15,
         visible=rng.random() < 0.85,
     )
@@ -240,7 +214,7 @@ def size_of(rng: Random, budget: int) -> int:
 def _rows(rng: Random, spec: SourceConfig, budget: int) -> list[Row]:
     rows = []
     ties = rng.choice([1, 3, 30])
-    for number in range(rng.choice([0, rng.randint(1, 12), rng.randint(10, 60), rng.randint(60, 120)])):
+    for number in range(rng.choice([0, rng.randint(1, 12), rng.randint(1, 12), rng.randint(10, 60), rng.randint(60, 100)])):
         created_at: int | None = START_US - SECOND_US * (10 + number // ties)
         draw = rng.random()
         if draw < 0.05:

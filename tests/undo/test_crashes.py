@@ -43,6 +43,7 @@ class DyingProcess:
     number: int = -1
     after: bool = False
     dead: bool = False
+    broken: bool = False
     seen: Counter[tuple[str, bool]] = field(default_factory=Counter)
 
     def passes(self, kind: str, *, after: bool) -> None:
@@ -56,6 +57,12 @@ class DyingProcess:
 
     def after_commit(self, _connection) -> None:
         self.passes("commit", after=True)
+
+    def touched_when_broken(self, statement: str) -> None:
+        raise AssertionError(statement)
+
+    def ends_broken(self) -> None:
+        raise AssertionError("no disk fails here")
 
 
 class DyingTransport(httpx.AsyncBaseTransport):

@@ -1,28 +1,20 @@
-"""One small world, killed at each commit in turn, before it and after it; and again while it recovers."""
+"""One small world, killed at each commit and each step in turn; and again while it recovers."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import pytest
 
 from daemon.config import MaxFailures
-from tests.simulation.deterministic import run
-from tests.simulation.simulation import Deaths, Simulation
+from tests.simulation.simulation import Deaths, Simulation, simulated
 from tests.simulation.worlds import Row, Scale, Weather, World, make_world
 
 PARTS = 6
+STEP_PARTS = 4
 RECOVERING = (1, 2, 3)
 """Commits of the second process at which it dies too: recovery, the session's first note, the first claim."""
 SEED = 7
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def small_world(directory) -> World:
@@ -85,10 +77,10 @@ def small_world(directory) -> World:
     )
 
 
-def simulated(directory, *deaths: tuple[str, int]) -> Simulation:
+def survived(directory, *deaths: tuple[str, int]) -> Simulation:
     directory.mkdir()
     simulation = Simulation(small_world(directory), Deaths(frozenset(deaths)))
-    run(SEED, simulation.run)
+    simulated(simulation)
     return simulation
 
 
@@ -101,13 +93,28 @@ def every_death(commits: int) -> list[tuple[tuple[str, int], ...]]:
     ]
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_crash_at_every_commit(part, tmp_path):
-    whole = simulated(tmp_path / "whole")
-    assert whole.stormy_commits > 30
-    for deaths in every_death(whole.stormy_commits)[part::PARTS]:
-        name = "-".join(f"{when}-{number}" for when, number in deaths)
-        simulation = simulated(tmp_path / name, *deaths)
+def check_each(deaths: list[tuple[tuple[str, int], ...]], whole: Simulation, directory) -> None:
+    for some in deaths:
+        name = "-".join(f"{when}-{number}" for when, number in some)
+        simulation = survived(directory / name, *some)
         assert simulation.objects == whole.objects, name
         died = sum(count for what, count in simulation.reached.items() if what.startswith("death"))
-        assert died == len(deaths), name
+        assert died == len(some), name
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_crash_at_every_commit(part, tmp_path):
+    whole = survived(tmp_path / "whole")
+    assert whole.stormy_commits > 30
+    check_each(every_death(whole.stormy_commits)[part::PARTS], whole, tmp_path)
+
+
+@pytest.mark.parametrize("part", range(STEP_PARTS))
+def test_crash_at_every_step(part, tmp_path):
+    """Before and after each statement and each request; at every third also while the next process recovers."""
+    whole = survived(tmp_path / "whole")
+    steps = range(1, whole.stormy_steps + 1)
+    assert len(steps) > 60
+    alone = [(("step", step),) for step in steps]
+    again = [(("step", step), ("step", step + 2 + step % 7)) for step in steps[::3]]
+    check_each([*alone, *again][part::STEP_PARTS], whole, tmp_path)
