@@ -43,6 +43,8 @@ STORMY_SESSIONS_MAX = 14
 CALM_SESSIONS_MAX = 6
 CALM_SECONDS_MAX = 7200.0
 """Virtual time in which a session must end once nothing befalls it any more."""
+STOPPING_SECONDS_MAX = 0.5
+"""Virtual time that a session may take to end once it is cancelled, or beyond its `drain_deadline`."""
 POISON_DEATHS = 4
 """After three recoveries a key is driven alone, the fourth parks it."""
 PERMANENT = {"foreign_object", "unusable_key"}
@@ -369,6 +371,10 @@ class Simulation:
             await trio.sleep(self._rng.choice([0.0, 0.1, 1.0]))
             self.reach("cancel")
             drain.cancel()
+        await trio.sleep(STOPPING_SECONDS_MAX)
+        if not drain.cancelled:
+            await trio.sleep(self.world.config.upload.drain_deadline)
+        raise Violation(f"a session goes on {'after a cancel' if drain.cancelled else 'past its deadline'}")
 
     async def _operate(self, recorder: Recorder, controls: Controls) -> None:
         """Pause, resume, requeue, set tunables and throttle at random; once it is calm, only resume what was left paused."""
