@@ -16,6 +16,7 @@ import json
 import math
 import os
 import pickle
+import select
 import shutil
 import signal
 import sys
@@ -131,8 +132,8 @@ class Driver:
         tests: Tests,
         config: pytest.Config,
     ) -> None:
-        running: dict[int, tuple[Mutant, float]] = {}
-        waiting = waiting[::-1]
+        running: dict[int, tuple[int, Mutant, float]] = {}
+        waiting.reverse()
         while waiting or running:
             while waiting and len(running) < self._arguments.jobs:
                 mutant, names = waiting.pop()
@@ -141,19 +142,21 @@ class Driver:
                     continue
                 run = self._trial(mutant, [items[name] for name in names])
                 allowed = 30 + 10 * sum(tests.seconds[name] for name in names)
-                running[self._fork(run, config)] = (mutant, time.monotonic() + allowed)
-            time.sleep(0.01)
-            for pid, (mutant, due) in list(running.items()):
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                if not ended and time.monotonic() > due:
+                pid = self._fork(run, config)
+                running[os.pidfd_open(pid)] = (pid, mutant, time.monotonic() + allowed)
+            ended, _, _ = select.select(running, [], [], 1)
+            for handle, (pid, mutant, due) in list(running.items()):
+                if handle in ended:
+                    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                    self._note(mutant, {0: "survived", 3: "impossible"}.get(code, "killed"))
+                elif time.monotonic() > due:
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
-                elif not ended:
+                    self._note(mutant, "timeout")
+                else:
                     continue
-                code = os.waitstatus_to_exitcode(status) if ended else None
-                verdicts = {None: "timeout", 0: "survived", 1: "killed", 3: "impossible"}
-                self._note(mutant, verdicts.get(code, "killed"))
-                del running[pid]
+                del running[handle]
+                os.close(handle)
                 shutil.rmtree(self._scratch / str(pid), ignore_errors=True)
 
     def _trial(self, mutant: Mutant, chosen: list[pytest.Item]) -> Callable[[], int]:
@@ -185,7 +188,9 @@ class Driver:
     def _note(self, mutant: Mutant, verdict: str) -> None:
         self.results.append((mutant, verdict))
         if verdict in {"survived", "unreached"}:
-            self._say(f"{verdict}: {mutant.path}:{mutant.lines[0]} {mutant.function}\n- {mutant.old}\n+ {mutant.new}")
+            self._say(
+                f"{verdict}: {mutant.path}:{mutant.lines[0]} {mutant.function}\n- {mutant.old}\n+ {mutant.new}"
+            )
 
     def _say(self, line: str) -> None:
         with Path(self._arguments.log).open("a") as log:
@@ -205,7 +210,9 @@ def interval(killed: int, number: int) -> tuple[float, float]:
 def main() -> int:
     """Try mutants and print a table."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.mutation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tests.mutation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("modules", nargs="+", help="paths such as journal/checkpoint.py")
     parser.add_argument("--tests", nargs="+", required=True, help="which tests may kill")
@@ -230,9 +237,13 @@ def main() -> int:
         low, high = interval(killed, tried)
         number = driver.totals[path] if path != "all" else sum(driver.totals.values())
         share = 100 * killed / max(tried, 1)
-        lines.append(f"{path:32} {number:7} {tried:5} {killed:6} {share:4.0f} {100 * low:3.0f}-{100 * high:.0f}")
+        lines.append(
+            f"{path:32} {number:7} {tried:5} {killed:6} {share:4.0f} {100 * low:3.0f}-{100 * high:.0f}"
+        )
     sys.stdout.write("\n".join(lines) + "\n")
-    Path(arguments.log + ".json").write_text(json.dumps({path: dict(counts) for path, counts in table.items()}))
+    Path(arguments.log + ".json").write_text(
+        json.dumps({path: dict(counts) for path, counts in table.items()})
+    )
     return 0
 
 

@@ -17,7 +17,9 @@ import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider
 from mutmut.mutation.mutators import mutation_operators, operator_string
 
-SQL = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|WHERE|JOIN|ORDER BY|CONFLICT|select|insert|update|delete)\b")
+SQL = re.compile(
+    r"\b(SELECT|INSERT|UPDATE|DELETE|WHERE|JOIN|ORDER BY|CONFLICT|select|insert|update|delete)\b"
+)
 SQL_SWAPS = (
     (r" AND ", " OR "),
     (r" < ", " <= "),

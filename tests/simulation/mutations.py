@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import trio
+
 from tests.simulation.breaks import BREAKS, Break
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +108,8 @@ def _first_problem(error: BaseException) -> str:
 
     leaves = _leaves(error)
     one = next((leaf for leaf in leaves if isinstance(leaf, Violation)), leaves[0])
+    if isinstance(one, trio.TooSlowError):
+        return "no end within the bound of virtual time"
     kind = "" if isinstance(one, Violation) else f"{type(one).__name__}: "
     return kind + (str(one).splitlines() or [""])[0]
 
