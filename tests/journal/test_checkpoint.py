@@ -152,3 +152,24 @@ def test_parked_keys_are_named_when_one_of_them_is_the_first_unsettled_key() -> 
     settled, unsettled = Planned(9, "z", settled=True), Planned(1, "a", settled=False)
     assert derived(Order.NEWEST_FIRST, [[settled, unsettled]]).held_by_parked == 3
     assert derived(Order.NEWEST_FIRST, [[unsettled]]).held_by_parked == 0
+
+
+def test_what_no_checkpoint_covers_is_noted() -> None:
+    row = Planned(5, "b", settled=True)
+    undated = "rows without created_at are not covered"
+    late = "rows that appear until the source is closed are not covered"
+    assert derived(Order.NEWEST_FIRST, [[row]]).notes == (undated, late)
+    found = derived(Order.OLDEST_FIRST, [[row, Planned(5, "c", settled=False)]])
+    assert (found.cutoff_us, found.floor_us, found.notes) == (None, 4, (undated, late))
+    infinite = derived(Order.NEWEST_FIRST, [[Planned(INFINITY_US, "b", settled=True)]])
+    assert infinite.notes == ("the position's created_at is infinite",)
+    assert derived(Order.NEWEST_FIRST, []).notes == ("nothing is planned",)
+    first = derived(Order.NEWEST_FIRST, [[Planned(5, "b", settled=False)]])
+    assert first.notes == ("no key at the beginning of the order is settled yet",)
+
+
+def test_parked_keys_are_counted_only_where_one_of_them_holds_the_checkpoint() -> None:
+    rows = [Planned(5, "b", settled=True), Planned(5, "a", settled=False)]
+    assert derived(Order.NEWEST_FIRST, [rows]).held_by_parked == 3
+    assert derived(Order.NEWEST_FIRST, [rows[1:]]).held_by_parked == 0
+    assert derived(Order.NEWEST_FIRST, [rows[:1]]).held_by_parked == 0

@@ -14,8 +14,8 @@ from daemon.errors import ExitCode
 from journal import queries
 from journal.checkpoint import Order
 from journal.maintenance import check
-from tests.simulation.s3_end import PROBE
 from tests.simulation.observer import Observer, Outcome, Planned, ensure
+from tests.simulation.s3_end import PROBE
 from tests.simulation.worlds import effective, object_key
 
 if TYPE_CHECKING:
@@ -216,6 +216,7 @@ def _check_nothing_lost(
     observer, history = simulation.observer, simulation.history
     source = observer.source_ids[spec.name]
     cutoff_us = _cutoff_us(simulation)
+    ensure(spec.name in history.snapshots, f"{spec.name}: closed, and no snapshot was ever taken")
     begun, rows = history.snapshots[spec.name]
     proven = simulation.world.visible and spec.created_at is not None
     there = history.now_there(spec, cutoff_us) if proven else set()

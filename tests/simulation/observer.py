@@ -14,6 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+UNCOUNTED = {"connection", "throttled"}
+"""Failures that say nothing about a key, so that none may be parked for them."""
+
 
 class Violation(AssertionError):  # noqa: N818
     """An invariant does not hold."""
@@ -154,6 +157,9 @@ class Observer:
                     segment.frontier == data["lo"] and data["hi"] <= (segment.hi or 0),
                     f"event {seq}: frontier",
                 )
+                first = [o for o in self.stragglers if self.state[o] == "planned"]
+                behind = [o for o in first if self.plan[o].source == source]
+                ensure(not behind, f"event {seq} moves the frontier before the keys {behind} given back")
                 segment.frontier = data["hi"] + 1
                 self._move(range(data["lo"], data["hi"] + 1), "planned", "in_flight")
             case "keys_reclaimed":
@@ -175,6 +181,7 @@ class Observer:
                     f"event {seq}: parked too early or late",
                 )
                 ensure(data["message"], f"event {seq}: parked without a reason")
+                ensure(data["failure"] not in UNCOUNTED, f"event {seq}: parked by {data['failure']}")
                 self._move([data["ordinal"]], "in_flight", "parked")
                 self.stragglers.add(data["ordinal"])
                 self.parked_as[data["ordinal"]] = data["failure"]
@@ -183,6 +190,8 @@ class Observer:
                 self._move(data["ordinals"], "in_flight", "planned")
                 self.stragglers |= set(data["ordinals"])
                 self.recoveries.update(data["ordinals"])
+                deaths = max(self.recoveries[ordinal] for ordinal in data["ordinals"])
+                ensure(deaths <= 3, f"event {seq}: a key that {deaths} processes died with goes on")
             case "keys_released":
                 self._move(data["ordinals"], "in_flight", "planned")
                 self.stragglers |= set(data["ordinals"])

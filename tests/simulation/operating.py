@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
 WHO = "the simulation"
+STOPPING_SECONDS_MAX = 0.5
+"""Virtual time that a session may take to end once it is cancelled, or beyond its `drain_deadline`."""
 SHARES = {"pause": 4, "set": 4, "hold": 4, "requeue": 4, "drain": 2, "status": 1, "rest": 12}
 """How often each is asked for; `status` costs as much as a session of ten keys."""
 ACTIONS_MAX = 40
@@ -51,6 +53,12 @@ class Operator:
             await trio.sleep(rng.choice([0.0, 0.1, 1.0]))
             simulation.reach(f"operator {number.name} twice")
             await sending.send(number)
+            grace = 0.0
+        else:
+            grace = simulation.session_config.upload.drain_deadline
+        await trio.sleep(grace + STOPPING_SECONDS_MAX)
+        with simulation.noted():
+            ensure(False, f"a session goes on {STOPPING_SECONDS_MAX} s after its last {number.name} allowed")
 
     async def hangups(self) -> AsyncIterator[int]:
         """Yield a SIGHUP now and then."""

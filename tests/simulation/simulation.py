@@ -15,7 +15,7 @@ import trio
 from daemon.actions import record
 from daemon.config import Config, LimitsConfig, RunOptions
 from daemon.control_protocol import Action, Request
-from daemon.errors import ConfigError, ExitCode
+from daemon.errors import ExitCode
 from daemon.opening import open_existing
 from journal.errors import IdentityMismatch
 from tests.simulation import checker

@@ -16,7 +16,7 @@ from tests.simulation.simulation import Simulation, simulated
 from tests.simulation.weather import THEMES
 from tests.simulation.worlds import make_world
 
-MEMORY = Path("/dev/shm")  # noqa: S108 -- journals of no consequence; on disk a run takes a tenth longer
+MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture
