@@ -28,6 +28,7 @@ from journal.entries import (
     PlannedRow,
     Recovery,
     Settled,
+    SourceCounts,
     migration_id,
 )
 from journal.errors import (
@@ -227,7 +228,8 @@ class Journal(PlanLog, CopyLog, ControlLog, RevocationLog):
         ).fetchone()
         try:
             self.name, self.order = name, Order(order)
-            whole = self.sources.keys() == self.counts().keys()
+            counts = self.counts()
+            whole = self.sources.keys() == counts.keys() and all(map(_is_possible, counts.values()))
         except ValueError:
             whole = False
         if not whole:
@@ -314,6 +316,11 @@ class Journal(PlanLog, CopyLog, ControlLog, RevocationLog):
         self._check_usable()
         with opening(self.path):
             backup_into(self._connection, destination)
+
+
+def _is_possible(counts: SourceCounts) -> bool:
+    sizes = (counts.planned_bytes, counts.stored_bytes, counts.present_bytes, counts.settled_bytes)
+    return 0 <= counts.settled <= counts.planned_rows and min(sizes) >= 0
 
 
 def _build(path: Path, created: dict[str, Any], now_us: int) -> None:

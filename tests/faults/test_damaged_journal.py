@@ -35,7 +35,6 @@ STATES = {
     "killed, all in the WAL": Brought(40),
     "killed, checkpointed before": Brought(45, (33,)),
     "killed, WAL copied and not begun anew": Brought(45, (45,)),
-    "killed while planning": Brought(7),
 }
 
 
