@@ -339,3 +339,19 @@ def test_a_hash_chain_is_plain_sha256(path: Path) -> None:
         )
     text = f'[1,{ts_us},"migration_created",1,null]\n{data}'
     assert hashlib.sha256(bytes(32) + text.encode()).digest() == chain
+
+
+def test_a_check_beside_a_daemon_takes_in_what_is_recorded_while_it_runs(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, source = planned(path.with_name("busy.db"))
+    compare = checking._Check._compare_small
+
+    def while_work_goes_on(self: checking._Check) -> None:
+        take(journal, source)
+        settle(journal, [1, 2])
+        compare(self)
+
+    monkeypatch.setattr(checking._Check, "_compare_small", while_work_goes_on)
+    assert maintenance.check(journal.path) == []
+    assert journal.statistics().head_seq > 7

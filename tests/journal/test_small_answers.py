@@ -15,6 +15,7 @@ from journal.attestation import SourceDigest, journal_facts, source_digests
 from journal.entries import AttemptFailed, PlannedRow
 from journal.errors import Difference, IdentityMismatch, JournalError, JournalLocked
 from journal.events import Kind, encode
+from journal.lifecycle import Outcome
 from journal.reader import Reader
 from journal.sizes import JournalSizes, sizes_of
 from journal.timeline import Bin, SessionSpan, course, rare_events, session_spans
@@ -89,14 +90,32 @@ def test_a_source_closed_without_proof_is_attested_so(tmp_path: Path) -> None:
     ]
 
 
-def test_of_a_source_without_an_outcome_no_event_is_the_newest(tmp_path: Path) -> None:
-    journal, source = planned(tmp_path / "journal.db")
-    plan(journal, rows(1))
+def test_every_key_of_a_source_is_counted_once_by_what_became_of_it(tmp_path: Path) -> None:
+    journal, source = planned(tmp_path / "journal.db", count=8)
+    plan(journal, rows(2))
     take(journal, source)
-    settle(journal, [1])
+    for ordinal, outcome in enumerate(Outcome, 1):
+        settle(journal, [ordinal], outcome)
+    newest = journal.statistics().head_seq
+    park(journal, 7)
     with Reader.open(journal.path) as reader:
-        newest = [one.outcome_seq for one in journal_facts(reader).sources]
-    assert newest == [journal.statistics().head_seq, 0]
+        first, second = journal_facts(reader).sources
+    assert (first.planned, first.stored, first.present, first.skipped, first.vanished) == (8, 2, 1, 1, 1)
+    assert (first.unsettled, first.parked, first.outcome_seq) == (2, 1, newest)
+    assert (second.planned, second.stored, second.present, second.skipped, second.vanished) == (2, 0, 0, 0, 0)
+    assert (second.unsettled, second.parked, second.parked_keys, second.outcome_seq) == (2, 0, (), 0)
+
+
+def test_what_the_writer_has_done_and_holds_is_counted(tmp_path: Path) -> None:
+    journal, source = planned(tmp_path / "journal.db")
+    before = journal.statistics()
+    assert (before.in_flight, before.open_claims) == (0, 0)
+    take(journal, source, limit=4)
+    take(journal, source, limit=3)
+    settle(journal, [1, 2, 3, 4, 5])
+    found = journal.statistics()
+    assert (found.in_flight, found.open_claims) == (2, 1)
+    assert (found.commits - before.commits, found.head_seq - before.head_seq) == (3, 3)
 
 
 def test_the_sizes_of_a_journal_are_those_of_its_files_and_of_the_room_left(

@@ -207,6 +207,10 @@ def interval(killed: int, number: int) -> tuple[float, float]:
     return (centre - spread) / (1 + z * z / number), (centre + spread) / (1 + z * z / number)
 
 
+def _tried(counts: Counter[str]) -> int:
+    return counts.total() - counts["impossible"]
+
+
 def main() -> int:
     """Try mutants and print a table."""
     parser = argparse.ArgumentParser(
@@ -233,13 +237,20 @@ def main() -> int:
     lines = [f"{'module':32} mutants tried killed   %   95 %"]
     for path, counts in sorted(table.items(), key=lambda entry: entry[0] == "all"):
         killed = counts["killed"] + counts["timeout"]
-        tried = killed + counts["survived"] + counts["unreached"]
+        tried = _tried(counts)
         low, high = interval(killed, tried)
         number = driver.totals[path] if path != "all" else sum(driver.totals.values())
         share = 100 * killed / max(tried, 1)
         lines.append(
             f"{path:32} {number:7} {tried:5} {killed:6} {share:4.0f} {100 * low:3.0f}-{100 * high:.0f}"
         )
+    weights = driver.totals.total()
+    weighted = sum(
+        driver.totals[path] / weights * (counts["killed"] + counts["timeout"]) / max(1, _tried(counts))
+        for path, counts in table.items()
+        if path != "all"
+    )
+    lines.append(f"killed, each module weighed by its mutants: {100 * weighted:.0f} %")
     sys.stdout.write("\n".join(lines) + "\n")
     Path(arguments.log + ".json").write_text(
         json.dumps({path: dict(counts) for path, counts in table.items()})

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from daemon.budget import ByteBudget, Silence
+from daemon.budget import ByteBudget, Silence, Slots
 
 
 async def test_reservations_within_the_budget_do_not_wait():
@@ -95,3 +95,22 @@ def test_an_answer_ends_the_silence():
     silence.unanswered(100.0)
     silence.broken()
     assert silence.unanswered(500.0) == 0.0
+
+
+def test_a_budget_of_one_byte_serves_and_one_of_none_is_refused():
+    assert ByteBudget(1).total == 1
+    with pytest.raises(ValueError, match="0 bytes"):
+        ByteBudget(0)
+
+
+async def test_slots_were_full_since_a_take_from_the_very_one_that_filled_them():
+    slots = Slots(2)
+    first = await slots.take()
+    assert not slots.full_since(first)
+    second = await slots.take()
+    assert slots.full_since(first)
+    assert slots.full_since(second)
+    slots.give_back()
+    slots.resize(3)
+    third = await slots.take()
+    assert not slots.full_since(third)

@@ -221,3 +221,14 @@ def test_tallies_of_relations_add_up() -> None:
     total.add(one)
     total.add(other)
     assert (total.seen, total.estimate().size, total.unusable_example, total.largest) == (7, 111, "x", 100)
+
+
+def test_what_scans_left_out_adds_up_reason_by_reason():
+    found = Exclusions(newer_than_cutoff=1, where=2, null_created_at=3, null_value=4)
+    found.add(Exclusions(newer_than_cutoff=10, where=20, null_created_at=30, null_value=40))
+    assert found.as_dict() == {"newer_than_cutoff": 11, "where": 22, "null_created_at": 33, "null_value": 44}
+
+
+def test_five_names_are_told_and_more_are_counted():
+    for pids, told in (((1, 2, 3, 4, 5), "1, 2, 3, 4, 5"), (tuple(range(7)), "0, 1, 2, 3, 4 and 2 more")):
+        assert decide(Facts(pids=pids)).reason.endswith(f"pid {told}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.causes import AT_WORK, HOLDS, WORDS, Cause, limiting
+from daemon.causes import AT_WORK, HOLDS, WORDS, Cause, cause_words, change_words, limiting
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,10 @@ def test_one_cause_limits_a_session_of_eight_uploads(doing, held, paused, cause)
 def test_every_cause_has_words_and_is_work_or_a_slow_down():
     assert set(WORDS) == set(Cause)
     assert not AT_WORK & set(HOLDS)
+
+
+def test_a_change_of_uploads_at_once_is_told_by_what_caused_it():
+    assert change_words("grew", 0) == "grew"
+    words = cause_words(Cause.S3_SLOW_DOWN)
+    assert change_words(Cause.S3_SLOW_DOWN, 1) == f"halved by {words}"
+    assert change_words(Cause.S3_SLOW_DOWN, 3) == f"halved 3 times, last by {words}"

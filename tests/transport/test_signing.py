@@ -259,7 +259,7 @@ def test_a_line_break_in_a_header_is_refused_without_showing_the_value(poison, p
 @pytest.mark.parametrize("poison", [" ", "\r\n", "\0", "é", "\x7f"])
 @pytest.mark.parametrize("place", ["path", "query", "host"])
 def test_a_target_outside_visible_ascii_is_refused(poison, place) -> None:
-    with pytest.raises(ValueError, match="percent-encode"):
+    with pytest.raises(ValueError, match=f"^sign: {place} holds .*percent-encode"):
         signed(**{place: "/a" + poison})
 
 
