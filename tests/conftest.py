@@ -31,9 +31,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kills", type=int, default=KILLS, metavar="N", help=f"SIGKILLs of a real daemon, {KILLS} by default"
     )
     parser.addoption(
-        "--seeds", type=int, default=SEEDS, metavar="N", help=f"how many seeds to simulate, {SEEDS} by default"
+        "--seeds",
+        type=int,
+        default=SEEDS,
+        metavar="N",
+        help=f"how many seeds to simulate, {SEEDS} by default",
     )
-    parser.addoption("--from", type=int, default=0, metavar="SEED", dest="first_seed", help="the first seed, 0")
+    parser.addoption(
+        "--from", type=int, default=0, metavar="SEED", dest="first_seed", help="the first seed, 0"
+    )
 
 
 @pytest.fixture(scope="session")
