@@ -21,39 +21,45 @@ _CLEAN = scrubbed(os.environ)
 for _name in set(os.environ) - set(_CLEAN):
     del os.environ[_name]
 
-KILLS = 25
-FLIPS = 1
-SEEDS = 2000
 DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
 
 
+OPTIONS = {
+    "kills": (25, "SIGKILLs of a real daemon in tests/faults/test_sigkill.py"),
+    "flips": (1, "bits flipped in each class of bytes of a journal"),
+    "syscalls-step": (24, "kill the daemon before each Nth of its system calls that write; 1: before each"),
+    "power-cuts": (12, "power cuts under real file systems"),
+    "seeds": (2000, "worlds to simulate"),
+    "from": (0, "the first world's seed"),
+}
+"""How much of what could go on for ever is done: the default is CI's."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--kills", type=int, default=KILLS, metavar="N", help=f"SIGKILLs of a real daemon, {KILLS} by default"
-    )
-    parser.addoption(
-        "--flips",
-        type=int,
-        default=FLIPS,
-        metavar="N",
-        help=f"bits flipped in each class of bytes of a journal, {FLIPS} by default",
-    )
-    parser.addoption(
-        "--seeds", type=int, default=SEEDS, metavar="N", help=f"how many seeds to simulate, {SEEDS} by default"
-    )
-    parser.addoption("--from", type=int, default=0, metavar="SEED", dest="first_seed", help="the first seed, 0")
-
-
-@pytest.fixture(scope="session")
-def flips(pytestconfig: pytest.Config) -> int:
-    """How many bits tests/faults/test_damaged_journal.py flips in each class of bytes of a journal."""
-    return int(pytestconfig.getoption("flips"))
+    for name, (default, meaning) in OPTIONS.items():
+        parser.addoption(
+            f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (default: {default})"
+        )
 
 
 @pytest.fixture(scope="session")
 def kills(pytestconfig: pytest.Config) -> int:
-    """How many SIGKILLs tests/faults/test_sigkill.py hands out in all."""
     return int(pytestconfig.getoption("kills"))
+
+
+@pytest.fixture(scope="session")
+def flips(pytestconfig: pytest.Config) -> int:
+    return int(pytestconfig.getoption("flips"))
+
+
+@pytest.fixture(scope="session")
+def syscalls_step(pytestconfig: pytest.Config) -> int:
+    return int(pytestconfig.getoption("syscalls_step"))
+
+
+@pytest.fixture(scope="session")
+def power_cuts(pytestconfig: pytest.Config) -> int:
+    return int(pytestconfig.getoption("power_cuts"))
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,12 @@ import httpx
 import trio
 
 from tests.s3_authentication import Arrived, Refusal, authenticate
+from tests.s3_bodies import Body, arriving
 from tests.s3_documents import error_document, page_document
 from tests.s3_faults import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import Callable, Iterable
     from random import Random
 
 DOMAIN = "s3.fake"
@@ -162,7 +163,7 @@ class FakeS3(httpx.AsyncBaseTransport):
                 body = bytes([body[0] ^ 1]) + body[1:]
             if fault.status is not None:
                 status = fault.status
-                return _arriving(self._scripted_answer(operation, fault), fault)
+                return arriving(self._scripted_answer(operation, fault), fault)
             if fault.error is not None and not fault.after_commit and fault.late_seconds is None:
                 raise fault.error("scripted: the request did not arrive")
 
@@ -180,7 +181,7 @@ class FakeS3(httpx.AsyncBaseTransport):
             await self._wait(Fault())
             if fault.error is not None:
                 raise fault.error("scripted: no answer")
-            return _arriving(response, fault)
+            return arriving(response, fault)
         finally:
             self.in_flight -= putting
             self.seen.append(Seen(operation, bucket, key, status, headers))
@@ -235,7 +236,7 @@ class FakeS3(httpx.AsyncBaseTransport):
         return httpx.Response(
             status,
             headers=[*(pair for pair in own if pair[0] not in given), *headers],
-            stream=_Body(b"" if operation == "HEAD" else body),
+            stream=Body(b"" if operation == "HEAD" else body),
         )
 
     def _date(self) -> str:
@@ -366,35 +367,6 @@ class FakeS3(httpx.AsyncBaseTransport):
             next_token = f"token+/={self._serial}&"
             self._listings[next_token] = (bucket, rest)
         return self._respond("LIST", 200, page_document(entries, next_token))
-
-
-class _Body(httpx.AsyncByteStream):
-    """A body in two parts, or dripping in more; a truncated one breaks off after the first half."""
-
-    def __init__(self, body: bytes) -> None:
-        self.whole = body
-        self.truncated = False
-        self.drip = 0.0
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = max(1, len(self.whole) // (8 if self.drip else 2))
-        half = len(self.whole) // 2
-        yield self.whole[:0]
-        for first in range(0, len(self.whole), size):
-            await trio.sleep(self.drip)
-            if self.truncated and first >= half:
-                break
-            yield self.whole[first : first + size]
-        if self.truncated:
-            raise httpx.ReadTimeout("scripted: silent") if self.drip else httpx.RemoteProtocolError(
-                "scripted: truncated"
-            )
-
-
-def _arriving(response: httpx.Response, fault: Fault) -> httpx.Response:
-    assert isinstance(response.stream, _Body)
-    response.stream.truncated, response.stream.drip = fault.truncated, fault.drip
-    return response
 
 
 def _check_put(headers: dict[str, str], key: str, body: bytes) -> None:

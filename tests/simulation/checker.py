@@ -74,7 +74,9 @@ def honest(simulation: Simulation, code: ExitCode) -> None:
         ensure(parked and parked == observer.unsettled, "exit 3 with work left, or with nothing parked")
         ensure(observer.all_closed, "exit 3 with a source that is not closed")
     else:
-        ensure(code in {ExitCode.TERMINATED, ExitCode.INTERRUPTED, ExitCode.STOPPED}, f"ended with {code.name}")
+        ensure(
+            code in {ExitCode.TERMINATED, ExitCode.INTERRUPTED, ExitCode.STOPPED}, f"ended with {code.name}"
+        )
         work_left = observer.unsettled or not observer.all_closed
         ensure(work_left or simulation.world.weather.verify, "stopped with nothing left to do")
 

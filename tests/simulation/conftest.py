@@ -19,7 +19,7 @@ SEEDS_PER_TEST = 50
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seeds" not in metafunc.fixturenames:
         return
-    count, first = metafunc.config.getoption("seeds"), metafunc.config.getoption("first_seed")
+    count, first = metafunc.config.getoption("seeds"), metafunc.config.getoption("from")
     chunks = [
         range(start, min(start + SEEDS_PER_TEST, first + count))
         for start in range(first, first + count, SEEDS_PER_TEST)

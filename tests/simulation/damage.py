@@ -75,10 +75,9 @@ def _damage(simulation: Simulation, rng: Random) -> Counter[str]:
         simulation.s3.place(f"{spec.prefix}nobody's", b"extra", spec.bucket)
         done["extra"] += 1
     planned = {
-        (specs[one.source].bucket, object_key(specs[one.source], one.row_key))
+        (specs[source].bucket, object_key(specs[source], row_key))
         for (source, row_key), ordinal in observer.newest().items()
         if ordinal not in observer.outcome or observer.outcome[ordinal].code != "V"
-        for one in [observer.plan[ordinal]]
     }
     done["extra"] += sum(
         (spec.bucket, key) not in planned and not key.endswith((PROBE, "nobody's"))

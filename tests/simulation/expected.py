@@ -39,7 +39,13 @@ EXPECTED = (
         f"s3 answered {code}"
         for code in ("PreconditionFailed", "BadDigest", "ExpiredToken", "RequestTimeTooSkewed")
     ),
-    *("failed expired_credentials", "failed clock_skew", "failed garbled", "failed conflict", "failed corrupted"),
+    *(
+        "failed expired_credentials",
+        "failed clock_skew",
+        "failed garbled",
+        "failed conflict",
+        "failed corrupted",
+    ),
     *("disk full", "disk low", "stage lost", "disk I/O error, commit lost", "disk I/O error, commit written"),
     "disk I/O error: halted FAILED",
     *(f"operator {what}" for what in ("pause", "set", "hold", "requeue", "status", "drain")),
@@ -48,7 +54,14 @@ EXPECTED = (
     *(f"reading {kind}" for kind in ("calm", "busy", "crowded", "unread", "silent")),
     *(
         f"event throttle_began {cause}"
-        for cause in ("active_sessions", "hibernation", "disk_reserve", "operator", "rate_limit", "byte_budget")
+        for cause in (
+            "active_sessions",
+            "hibernation",
+            "disk_reserve",
+            "operator",
+            "rate_limit",
+            "byte_budget",
+        )
     ),
     *("key planned again", "foreign object overwritten", "bucket compared whole"),
     *("checkpoint with cutoff", "checkpoint with floor"),

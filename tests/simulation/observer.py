@@ -209,6 +209,8 @@ class Observer:
                 self.stragglers |= set(data["ordinals"])
                 self.completed = False
             case "server_recorded":
+                accepted = self.timeline in {None, data["timeline"]}
+                ensure(accepted, f"event {seq}: another server is recorded that nobody accepted")
                 self.timeline = data["timeline"]
             case "server_accepted":
                 self.timeline = data["facts"]["timeline"]

@@ -108,7 +108,10 @@ class Operator:
             elif action == "set":
                 # Never above what is configured: the observer's bound on keys in flight is made of that.
                 most = simulation.session_config.upload.concurrency
-                words = (f"concurrency={rng.randint(1, most)}", f"rows-per-second={rng.choice(['off', 3, 100])}")
+                words = (
+                    f"concurrency={rng.randint(1, most)}",
+                    f"rows-per-second={rng.choice(['off', 3, 100])}",
+                )
                 await self._ask(answer, Request(Action.SET, words=words))
             else:
                 cause = rng.choice(HOLDS)

@@ -259,9 +259,7 @@ class SimulatedSource(FakeSource):
             self.held -= reserved
         with simulation.noted():
             for row in rows:
-                ensure(
-                    row.value is None or len(row.value) == row.size, "a fetched value has another size"
-                )
+                ensure(row.value is None or len(row.value) == row.size, "a fetched value has another size")
             self._hold(sum(row.size for row in rows if row.value is not None))
         return rows
 

@@ -148,7 +148,10 @@ class SimulatedS3(FakeS3):
             ("storm", lambda: self._storm(rng.choice([0.3, 2.0, 8.0, 45.0]))),
             ("500", lambda: answers(500, "InternalError")),
             ("500 dripping", lambda: replace(answers(500, "InternalError"), drip=rng.choice([1.0, 30.0]))),
-            ("500 falling silent", lambda: replace(answers(500, "InternalError"), drip=IO_SECONDS, truncated=True)),
+            (
+                "500 falling silent",
+                lambda: replace(answers(500, "InternalError"), drip=IO_SECONDS, truncated=True),
+            ),
             ("lost response", loses_response),
             ("silence after effect", lambda: replace(loses_response(httpx.ReadTimeout), seconds=IO_SECONDS)),
             ("silence", lambda: replace(drops_request(httpx.ReadTimeout), seconds=IO_SECONDS)),

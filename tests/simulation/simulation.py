@@ -175,10 +175,10 @@ class Simulation:
 
     def disk_free(self) -> int:
         """Return what the journal's disk has free."""
-        if self.stormy and trio.current_time() >= self._low_until:
-            if self.world.weather.low_disk and self._rng.random() < 0.15:
-                self._low_until = trio.current_time() + self._rng.choice([3.0, 30.0, 400.0])
-                self.reach("disk low")
+        may_begin = self.stormy and self.world.weather.low_disk and trio.current_time() >= self._low_until
+        if may_begin and self._rng.random() < 0.15:
+            self._low_until = trio.current_time() + self._rng.choice([3.0, 30.0, 400.0])
+            self.reach("disk low")
         return 2**20 if self.stormy and trio.current_time() < self._low_until else DISK_BYTES // 2
 
     def now_us(self) -> int:

@@ -66,7 +66,9 @@ def test_migrations_survive_weather_and_deaths(seeds, all_seeds, directories, sh
 def test_so_many_seeds_show_whether_every_kind_of_fault_and_state_is_met(all_seeds):
     """The test that runs the last of the seeds asserts it."""
     if all_seeds < SEEDS_MIN:
-        pytest.skip(f"NOT TESTED: whether every kind of fault and state is met, that takes --seeds {SEEDS_MIN}")
+        pytest.skip(
+            f"NOT TESTED: whether every kind of fault and state is met, that takes --seeds {SEEDS_MIN}"
+        )
 
 
 def _add_up(path: Path, seeds: int, reached: Counter[str]) -> tuple[int, Counter[str]]:

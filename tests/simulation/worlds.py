@@ -163,7 +163,9 @@ def make_world(seed: int, journal: Path) -> World:
         rows=rows,
         tables={spec.table_name: _table(rng, rows[spec.name]) for spec in sources},
         foreign=_foreign(rng, sources, rows),
-        conditions="atomic" if theme == "race" else rng.choices(["atomic", "ignored", "refused"], [8, 1, 1])[0],
+        conditions="atomic"
+        if theme == "race"
+        else rng.choices(["atomic", "ignored", "refused"], [8, 1, 1])[0],
         versioned=rng.random() < 0.15,
         visible=rng.random() < 0.85,
     )
@@ -214,7 +216,9 @@ def size_of(rng: Random, budget: int) -> int:
 def _rows(rng: Random, spec: SourceConfig, budget: int) -> list[Row]:
     rows = []
     ties = rng.choice([1, 3, 30])
-    for number in range(rng.choice([0, rng.randint(1, 12), rng.randint(1, 12), rng.randint(10, 60), rng.randint(60, 100)])):
+    for number in range(
+        rng.choice([0, rng.randint(1, 12), rng.randint(1, 12), rng.randint(10, 60), rng.randint(60, 100)])
+    ):
         created_at: int | None = START_US - SECOND_US * (10 + number // ties)
         draw = rng.random()
         if draw < 0.05:
