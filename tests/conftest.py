@@ -22,6 +22,8 @@ for _name in set(os.environ) - set(_CLEAN):
     del os.environ[_name]
 
 KILLS = 25
+SYSCALLS_STEP = 24
+POWER_CUTS = 12
 DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
 
 
@@ -29,12 +31,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=KILLS, metavar="N", help=f"SIGKILLs of a real daemon, {KILLS} by default"
     )
+    parser.addoption(
+        "--syscalls-step",
+        type=int,
+        default=SYSCALLS_STEP,
+        metavar="N",
+        help=f"kill the daemon before each Nth of its system calls that write, {SYSCALLS_STEP} by default; 1: before each",
+    )
+    parser.addoption(
+        "--power-cuts",
+        type=int,
+        default=POWER_CUTS,
+        metavar="N",
+        help=f"power cuts under a real file system, {POWER_CUTS} by default",
+    )
 
 
 @pytest.fixture(scope="session")
 def kills(pytestconfig: pytest.Config) -> int:
     """How many SIGKILLs tests/faults/test_sigkill.py hands out in all."""
     return int(pytestconfig.getoption("kills"))
+
+
+@pytest.fixture(scope="session")
+def syscalls_step(pytestconfig: pytest.Config) -> int:
+    """Of how many system calls that write tests/faults/test_syscall_kills.py visits one."""
+    return int(pytestconfig.getoption("syscalls_step"))
+
+
+@pytest.fixture(scope="session")
+def power_cuts(pytestconfig: pytest.Config) -> int:
+    """How many times tests/faults/test_power_cut.py cuts the power in all."""
+    return int(pytestconfig.getoption("power_cuts"))
 
 
 @dataclass(frozen=True)
