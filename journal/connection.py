@@ -179,6 +179,11 @@ def _translated(what: str, error: sqlite3.Error) -> JournalError:
     no_text = code is None and "decode to UTF-8" in str(error)
     if no_text or primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return JournalCorrupt(f"{what}: {error}", f"run `backfillctl journal check`, or {RESTORE_BACKUP}")
+    if primary == sqlite3.SQLITE_IOERR:
+        return JournalFailed(
+            f"{what}: {error} ({getattr(error, 'sqlite_errorname', 'unknown')})",
+            "see what the kernel says of the disk, then start again",
+        )
     return JournalError(
         f"{what}: {error}",
         "check the owner and mode of the file and of its directory, and the disk they lie on",
