@@ -34,10 +34,28 @@ _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong]
 
 
-def tracer(log: Path, *, at: int = 0, fault: str = "kill", on: bool = False, target: str = "") -> list[str]:
+def tracer(
+    log: Path,
+    *,
+    at: int = 0,
+    fault: str = "kill",
+    on: bool = False,
+    call: str = "",
+    target: str = "",
+    once: Path | None = None,
+) -> list[str]:
     """Return the command that runs another one and harms it so, as the options of `main` say."""
-    options = ["--log", str(log), "--fault", fault, "--at", str(at), "--target", target, *["--on"] * on]
-    return [sys.executable, "-I", "-S", __file__, *options, "--"]
+    options = ["--log", str(log), "--fault", fault, "--at", str(at), "--call", call, "--target", target]
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        __file__,
+        *options,
+        *["--on"] * on,
+        *(["--once", str(once)] if once else []),
+        "--",
+    ]
 
 
 class Program(ctypes.Structure):
@@ -107,7 +125,7 @@ def trace(pid: int, options: argparse.Namespace) -> int:
         if status >> 16 == SECCOMP_EVENT:
             call = described(thread)
             options.log.write(f"{call}\n")
-            if options.target in call:
+            if is_counted(call, options):
                 met += 1
                 if met == options.at or (options.on and met > options.at):
                     harm(pid, thread, options.fault)
@@ -115,6 +133,14 @@ def trace(pid: int, options: argparse.Namespace) -> int:
             deliver = os.WSTOPSIG(status)
         known.add(thread)
         ptrace(CONT, thread, 0, deliver)
+
+
+def is_counted(call: str, options: argparse.Namespace) -> bool:
+    return (
+        call.startswith(options.call)
+        and call.endswith(options.target)
+        and (options.once is None or options.once.exists())
+    )
 
 
 def harm(pid: int, thread: int, fault: str) -> None:
@@ -135,7 +161,9 @@ def main() -> None:
     parser.add_argument("--fault", default="kill", help="kill, short, or the name of an error")
     parser.add_argument("--at", type=int, default=0, help="which call; 0 for none")
     parser.add_argument("--on", action="store_true", help="every call from there on")
-    parser.add_argument("--target", default="", help="count only calls with this in their log line")
+    parser.add_argument("--call", default="", help="count only calls of this name")
+    parser.add_argument("--target", default="", help="count only calls on a file whose name ends so")
+    parser.add_argument("--once", type=Path, help="count only once this file is there")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     with options.log.open("w", buffering=1) as options.log:
