@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -189,13 +189,12 @@ def _make_room(path: Path, address: str) -> None:
 
 
 def _remove(path: Path, made: os.stat_result) -> None:
-    """Remove the socket's file, unless it is another by now."""
-    try:
+    """Remove the socket's file, unless it is another by now, or can't be: a start replaces what is left."""
+    # On a disk that failed or turned read-only this would hide the error that ended the daemon.
+    with suppress(OSError):
         found = path.stat(follow_symlinks=False)
         if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):
             path.unlink()
-    except FileNotFoundError:
-        return
 
 
 def _reason(error: OSError) -> str:

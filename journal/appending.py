@@ -7,8 +7,9 @@ later call: a new process reads the file anew.
 
 from __future__ import annotations
 
+import ctypes
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from journal.connection import failed_in_midrun
@@ -28,7 +29,13 @@ FOLD_EVENTS_MAX = 500
 """Events folded per transaction when projections lag: bounds memory and WAL (500 full batches are 250 k keys)."""
 
 _abandoned: list[sqlite3.Connection] = []
-"""Connections that failed in mid-run: closing one would make SQLite checkpoint a file it could not write."""
+"""Connections that failed: closing one would make SQLite checkpoint a file it could not write."""
+
+
+def _abandon(connection: sqlite3.Connection) -> None:
+    """Let nobody close a connection that failed, not even Python as it ends: hence one reference too many."""
+    _abandoned.append(connection)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 class EventLog:
@@ -98,7 +105,7 @@ class EventLog:
                 self._roll_back()
             else:
                 self._failure = failure
-                _abandoned.append(self._connection)
+                _abandon(self._connection)
             raise failure from error
         except BaseException as error:
             self._failure = JournalFailed(
@@ -118,7 +125,7 @@ class EventLog:
             self._load()
         except sqlite3.Error as error:
             self._failure = failed_in_midrun(self.path, error)
-            _abandoned.append(self._connection)
+            _abandon(self._connection)
             raise self._failure from error
 
     def _check_usable(self) -> None:
@@ -196,10 +203,17 @@ class EventLog:
         if any(connection is self._connection for connection in _abandoned):
             return
         try:
-            with closing(self._connection):
-                if self._failure is None:
-                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if self._failure is None:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
-            raise failed_in_midrun(self.path, error) from error
-        finally:
-            self._lock.release()
+            failure = failed_in_midrun(self.path, error)
+            if isinstance(failure, JournalFull):
+                self._let_go()
+            else:
+                _abandon(self._connection)
+            raise failure from error
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._connection.close()
+        self._lock.release()

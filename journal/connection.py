@@ -272,6 +272,11 @@ def _translated(what: str, error: sqlite3.Error) -> JournalError:
         return JournalFull(f"{what}: the disk is full", "free some space, then start again")
     if _is_damage(error):
         return JournalCorrupt(f"{what}: {error}", f"run `backfillctl journal check`, or {RESTORE_BACKUP}")
+    if primary == sqlite3.SQLITE_IOERR:
+        return JournalFailed(
+            f"{what}: {error} ({getattr(error, 'sqlite_errorname', 'unknown')})",
+            "see what the kernel says of the disk, then start again",
+        )
     return JournalError(
         f"{what}: {error}",
         "check the owner and mode of the file and of its directory, and the disk they lie on",

@@ -69,7 +69,7 @@ class JournalFull(JournalError):  # noqa: N818
 
 
 class JournalFailed(JournalError):  # noqa: N818
-    """SQLite failed in mid-run: the last commit's outcome is unknown and every later call is refused."""
+    """The disk failed; in mid-run the last commit's outcome is unknown, and every later call is refused."""
 
 
 class JournalOnNetworkFilesystem(JournalError):  # noqa: N818

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from journal import schema
@@ -37,6 +39,7 @@ from journal.errors import (
     JournalCorrupt,
     JournalError,
     JournalExists,
+    JournalFailed,
     JournalMissing,
 )
 from journal.events import CHAIN_START, VERSION, Kind, StoredEvent, decode, encode, link
@@ -353,13 +356,16 @@ def _build(path: Path, created: dict[str, Any], now_us: int) -> None:
         partial.rename(path)
         sync_directory(path)
     except OSError as error:
+        what = f"create journal {path}: {error.strerror}"
+        if error.errno == errno.EIO:
+            raise JournalFailed(what, "see what the kernel says of the disk, then start again") from error
         raise JournalError(
-            f"create journal {path}: {error.strerror}",
-            "the directory must exist and be writable for the user that runs backfillctl",
+            what, "the directory must exist and be writable for the user that runs backfillctl"
         ) from error
     except JournalError:
-        # On a full disk what could not become a journal must not keep the room.
-        remove_database(partial)
+        # On a full disk what could not become a journal must not keep the room; on a broken one it may.
+        with suppress(OSError):
+            remove_database(partial)
         raise
 
 

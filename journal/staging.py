@@ -86,10 +86,15 @@ def stage_path(journal: Path) -> Path:
 
 
 def discard_stage(journal: Path) -> None:
-    """Delete the stage of the journal at `journal`, if there is one, and free its disk."""
+    """Delete the stage of the journal at `journal`, if there is one, and free its disk.
+
+    Raises:
+        JournalFailed: it can't be deleted.
+    """
     path = stage_path(journal)
-    for leftover in (path.with_name(path.name + "-journal"), path):
-        leftover.unlink(missing_ok=True)
+    with _translated(path, "delete"):
+        for leftover in (path.with_name(path.name + "-journal"), path):
+            leftover.unlink(missing_ok=True)
 
 
 class Stage:

@@ -119,6 +119,15 @@ def test_the_file_goes_with_the_daemon_but_not_another_that_took_its_place(tmp_p
     assert path.exists()
 
 
+def test_a_file_that_can_not_be_removed_any_more_is_left(tmp_path: Path) -> None:
+    place = tmp_path / "failing"
+    place.mkdir()
+    with bound(place / "control.sock"):
+        place.rename(tmp_path / "gone")
+        place.touch()
+    assert (tmp_path / "gone" / "control.sock").exists()
+
+
 def test_nobody_there_is_an_error_of_connecting(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         connect(tmp_path / "control.sock", timeout_seconds=5)

@@ -54,6 +54,13 @@ class Watched:
             self._check_puts(ledger, self.world.proxy)
         return ledger
 
+    def check_death(self) -> None:
+        """Compare everything after a death, which may have come before there was a journal, and note it."""
+        if not self.world.journal.exists():
+            assert self.world.objects() == {}
+            return
+        self.note_death(self.check())
+
     def check_end(self) -> None:
         """Compare everything once a run has exited with 0: every key settled, every object read and equal."""
         self.check()

@@ -92,7 +92,13 @@ class Daemon:
 
 @dataclass
 class World:
-    """Tables of one database, a bucket, perhaps a proxy before it, and a journal in a directory of its own."""
+    """Tables of one database, a bucket, perhaps a proxy before it, and a journal in a directory of its own.
+
+    Attributes:
+        journal_directory: where the journal is, if not beside the configuration.
+        wrapper: the command that runs the daemon's, such as a tracer; empty for none.
+        variables: what the environment of every command has besides.
+    """
 
     directory: Path
     dsn: str
@@ -107,10 +113,13 @@ class World:
     cutoff: str | None = None
     secret_key: str | None = None
     control_socket: Path | None = None
+    journal_directory: Path | None = None
+    wrapper: list[str] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
 
     @property
     def journal(self) -> Path:
-        return self.directory / "journal.db"
+        return (self.journal_directory or self.directory) / "journal.db"
 
     @property
     def bucket(self) -> BucketView:
@@ -125,6 +134,7 @@ class World:
             "PYTHONPATH": str(ROOT),
             "AWS_ACCESS_KEY_ID": self.server.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key or self.server.secret_key,
+            **self.variables,
         }
 
     def configure(self) -> Path:
@@ -132,7 +142,7 @@ class World:
         lines = [
             "[migration]",
             'name = "faults"',
-            'journal = "journal.db"',
+            f'journal = "{self.journal}"',
             *([f"cutoff = {self.cutoff}"] if self.cutoff else []),
             "[postgres]",
             f'dsn = "{self.dsn}"',
@@ -166,7 +176,8 @@ class World:
 
     def daemon(self, *flags: str) -> Daemon:
         """Start `backfillctl run`."""
-        command = [sys.executable, "-m", "daemon", "run", "-c", str(self.configure()), *flags]
+        program = [sys.executable, "-m", "daemon", "run", "-c", str(self.configure()), *flags]
+        command = [*self.wrapper, *program]
         return Daemon(command, log=self.directory / "daemon.log", env=self.environment, cwd=self.directory)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -210,7 +221,7 @@ class World:
 
     def new_journal(self) -> None:
         """Forget the journal and all beside it."""
-        for path in self.directory.glob("journal.db*"):
+        for path in self.journal.parent.glob("journal.db*"):
             path.unlink()
 
     def until_recorded(self, daemon: Daemon, kind: str, *, after_seq: int = 0, count: int = 1) -> None:
