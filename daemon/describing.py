@@ -48,9 +48,18 @@ async def describe(session: Session, spec: SourceConfig) -> TableFacts:
     Raises:
         SourceUnfitError: lists everything that keeps the source from being migrated.
         RefusedError: the same, where all that is missing are rights.
-        Failure: the server did not answer all questions.
+        Failure: the server did not answer all questions, or not these.
     """
+    try:
+        return await _describe(session, spec)
+    except LookupError as error:
+        problem = (
+            f"describe from PostgreSQL at {session.where}: the answer is garbled (a column has another name)"
+        )
+        raise Failure(FailureClass.GARBLED, "DESCRIBE", problem) from error
 
+
+async def _describe(session: Session, spec: SourceConfig) -> TableFacts:
     async def rows(sql: str, *arguments: Any) -> list[Any]:
         return await session.fetch(sql, *arguments, operation="DESCRIBE")
 

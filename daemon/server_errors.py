@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 from enum import StrEnum
+from typing import Any, Protocol
 
 from daemon.errors import BackfillError, ConfigError, RefusedError, SourceUnfitError
 from daemon.retrying import Failure, FailureClass
@@ -67,6 +68,26 @@ FAILURE_CLASSES = {
 """How a fetch tells the retry policy; what is missing here is CONFLICT or TIMEOUT, or no matter of one key."""
 
 
+GARBLED = (
+    *(ArithmeticError, AssertionError, AttributeError, BufferError, LookupError, TypeError),
+    UnicodeDecodeError,
+)
+"""What asyncpg's decoders raise when the bytes that arrive are no answer of PostgreSQL: whatever they stumble over."""
+
+
+class CallbackLoop(Protocol):
+    """An asyncio event loop."""
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Let an error of a callback end everything."""
+
+
+def raise_unless_told(loop: CallbackLoop, context: dict[str, Any]) -> None:
+    """Heed an error of a callback: one of a transport has closed it, which whoever waits for an answer is told."""
+    if "transport" not in context:
+        loop.default_exception_handler(context)
+
+
 def meaning_of(sqlstate: str | None) -> Meaning:
     """Say what an error with `sqlstate` means; what nobody listed is the server's own trouble."""
     code = sqlstate or ""
@@ -122,6 +143,9 @@ def translated(error: BaseException, operation: str, where: str) -> Exception:
         return Failure(FailureClass.TIMEOUT, operation, f"{subject}: no answer in time", answered=False)
     if isinstance(error, ValueError):
         return Failure(FailureClass.UNSUITABLE_VALUE, operation, f"{subject}: a text is not valid UTF-8")
+    if isinstance(error, GARBLED):
+        problem = f"{subject}: the answer is garbled ({type(error).__name__})"
+        return Failure(FailureClass.GARBLED, operation, problem)
     reason = _first_line(error) if isinstance(error, OSError) else type(error).__name__
     return Failure(
         FailureClass.CONNECTION, operation, f"{subject}: connection lost: {reason}", answered=False

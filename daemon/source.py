@@ -34,7 +34,7 @@ from daemon.reading import PostgresSource
 from daemon.retrying import Failure
 from daemon.row_queries import set_statements
 from daemon.rows import ServerFacts
-from daemon.server_errors import pooled, refused_connection, translated
+from daemon.server_errors import GARBLED, pooled, raise_unless_told, refused_connection, translated
 from daemon.session_settings import FETCH_SETTINGS, WRITING, session_settings
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ async def _event_loop() -> AsyncIterator[trio_asyncio.TrioEventLoop]:
     # trio-asyncio would wrap whatever leaves its loop in two groups; it is raised outside instead, as it was.
     async with trio_asyncio.open_loop() as loop:
         loop.set_default_executor(_AbandoningExecutor())
+        loop.set_exception_handler(raise_unless_told)
         try:
             yield loop
         except BaseException as error:  # noqa: BLE001 -- raised again below
@@ -281,9 +282,8 @@ class Session:
         self, statement: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[T]], operation: str
     ) -> T:
         async with self._lock:
-            password = None
-            if self._login is not None and self._is_closed():
-                password = await self._login.password()
+            login = self._login if self._is_closed() else None
+            password = None if login is None else await login.password()
             try:
                 return await self._loop.run_aio_coroutine(self._guarded(statement, password))  # type: ignore[no-any-return]
             except _DRIVER_ERRORS as error:
@@ -361,7 +361,7 @@ _DRIVER_ERRORS = (
     asyncpg.InternalClientError,
     asyncio.CancelledError,  # only if the loop itself is ending: trio's cancellation comes as trio.Cancelled
     OSError,  # TimeoutError included
-    UnicodeDecodeError,
+    *GARBLED,
 )
 _CONNECT_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError)
 

@@ -106,6 +106,8 @@ class World:
     server: S3Server
     tables: list[Table]
     proxy: CountingProxy | None = None
+    endpoint: str | None = None
+    postgres: dict[str, Any] = field(default_factory=dict)
     upload: dict[str, Any] = field(default_factory=dict)
     s3: dict[str, Any] = field(default_factory=dict)
     throttle: dict[str, Any] = field(default_factory=dict)
@@ -147,8 +149,9 @@ class World:
             "[postgres]",
             f'dsn = "{self.dsn}"',
             'late_grace = "0s"',
+            *(f"{key} = {json.dumps(value)}" for key, value in self.postgres.items()),
             "[s3]",
-            f'endpoint = "{self.proxy.endpoint if self.proxy else self.server.endpoint}"',
+            f'endpoint = "{self.endpoint or (self.proxy or self.server).endpoint}"',
             f'bucket = "{self.server.bucket}"',
             *(f"{key} = {json.dumps(value)}" for key, value in self.s3.items()),
             *([f'[control]\nsocket = "{self.control_socket}"'] if self.control_socket else []),
