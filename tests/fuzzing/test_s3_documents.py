@@ -53,7 +53,7 @@ def elements(draw, inner=None) -> str:
     return f"<{tag}>{content}</{tag.partition(' ')[0]}>"
 
 
-TREES = st.recursive(elements(), lambda inner: elements(inner), max_leaves=12)
+TREES = st.recursive(elements(), elements, max_leaves=12)
 PROLOGUES = st.sampled_from(
     [
         "",
@@ -89,18 +89,19 @@ PAGE = b"".join(
 ERROR = b"<Error><Code>SlowDown</Code><Message>Please &lt;wait&gt;</Message><RequestId>R1</RequestId></Error>"
 
 
-def assert_read_or_garbled(body: bytes) -> None:
-    for read in READERS.values():
-        try:
-            read(body)
-        except GarbledAnswerError as error:
-            assert len(str(error)) <= MESSAGE_CHARACTERS_MAX
+def complaint(read, body: bytes) -> str:
+    """What a reader says of a body that it refuses; any other exception is the test's failure."""
+    try:
+        read(body)
+    except GarbledAnswerError as error:
+        return str(error)
+    return ""
 
 
 @FUZZED
 @given(st.one_of(st.binary(max_size=200), documents(), mutated(PAGE), mutated(ERROR)))
 def test_any_bytes_are_read_as_s3_documents_them_or_are_garbled(body: bytes) -> None:
-    assert_read_or_garbled(body)
+    assert all(len(complaint(read, body)) <= MESSAGE_CHARACTERS_MAX for read in READERS.values())
 
 
 @FUZZED
