@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
 from hypothesis import strategies as st
 
-FUZZED = settings(max_examples=200, deadline=None)
-"""Enough to find again what these tests found; a search of its own is `pytest tests/fuzzing --hypothesis-profile`."""
+FUZZED = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")), deadline=None)
+"""For a longer search: FUZZ_EXAMPLES=20000 pytest -n 2 tests/fuzzing."""
 
 TEXTS = st.one_of(
     st.text(max_size=30),
