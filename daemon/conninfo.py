@@ -108,7 +108,7 @@ def connection_target(dsn: str, env: Mapping[str, str], home: Path, *, iam: bool
         parameters.pop("sslrootcert", None)
     for name, variable in _FILES.items():
         path = parameters.get(name, env.get(variable))
-        if path and path != "system" and not Path(path).is_file():
+        if path and path != "system" and not _is_file(path):
             problems.append(f"postgres: {name} (or {variable}) names {path}, which is not a file")
     granted = granted_copy(parameters.get("passfile") or env.get("PGPASSFILE", ""), env)
     if granted:
@@ -134,6 +134,13 @@ def connection_target(dsn: str, env: Mapping[str, str], home: Path, *, iam: bool
         server_settings={"options": options} if options else {},
         login=login,
     )
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # such as a name too long for any file system
+        return False
 
 
 def _malformed() -> ConfigError:
