@@ -56,7 +56,7 @@ def test_the_fixture_of_every_fault_test_finds_what_that_test_planted(
     planted = world.directory / "daemon.log"
     for secret in (world.server.secret_key, conftest.password_of(world)):
         planted.write_text(f"connect with {secret}")
-        with pytest.raises(AssertionError, match="daemon.log: secret no"):
+        with pytest.raises(AssertionError, match=r"daemon\.log: secret no"):
             conftest.assert_no_secret_left(world.directory, [world], {})
     planted.unlink()
     assert "no_secret_left_behind" in request.fixturenames
