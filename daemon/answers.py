@@ -22,8 +22,13 @@ ERROR_BODY_BYTES_MAX = 64 * 1024
 """S3's error documents are under 2 KiB; the rest is room for proxies' pages."""
 PAGE_BODY_BYTES_MAX = 16 * 1024 * 1024
 """1000 entries of a 1024-byte key, each byte percent-encoded, with 1 KiB of other fields, four times over."""
+ELEMENTS_MAX = 200_000
+"""A page of 1000 entries has some 15,000; as many as fit into its bytes would take 660 MB and block for 4 s."""
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9.]{0,63}\Z")
+_SIZE = re.compile(r"[0-9]{1,18}")
+"""Further digits are no size of an object, nor a 64-bit number of the journal's."""
 _REGION = re.compile(r"[a-z0-9-]{1,32}\Z")
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
 class GarbledAnswerError(ValueError):
@@ -75,25 +80,30 @@ class Element:
 
 
 class _TreeBuilder:
-    """Collects elements without their namespaces; depth is bounded, since S3's documents are shallow."""
+    """Collects elements without their namespaces; depth and number are bounded, since S3's documents are small."""
 
     DEPTH_MAX = 16
 
     def __init__(self) -> None:
         self._open: list[Element] = [Element("", "", [])]
+        self._texts: list[list[str]] = [[]]
+        self._left = ELEMENTS_MAX
 
     def start(self, name: str, _attributes: dict[str, str]) -> None:
-        if len(self._open) > self.DEPTH_MAX:
-            raise GarbledAnswerError("XML nested deeper than S3 documents it")
+        self._left -= 1
+        if len(self._open) > self.DEPTH_MAX or self._left < 0:
+            problem = "of more elements" if self._left < 0 else "nested deeper"
+            raise GarbledAnswerError(f"XML {problem} than S3 documents it")
         element = Element(name.rpartition(":")[2], "", [])
         self._open[-1].children.append(element)
         self._open.append(element)
+        self._texts.append([])
 
     def end(self, _name: str) -> None:
-        self._open.pop()
+        self._open.pop().text = "".join(self._texts.pop())
 
     def text(self, text: str) -> None:
-        self._open[-1].text += text
+        self._texts[-1].append(text)
 
     def doctype(self, *_declaration: object) -> None:
         raise GarbledAnswerError("XML with a document type, which S3 never sends")
@@ -107,7 +117,7 @@ def parse(body: bytes, root_name: str) -> Element:
     """Return the root of a document that S3 answers with.
 
     Raises:
-        GarbledAnswerError: `body` is no XML, has a document type, is too deep, or has another root.
+        GarbledAnswerError: `body` is no XML, has a document type, is too deep or too large, or has another root.
     """
     builder = _TreeBuilder()
     parser = expat.ParserCreate("utf-8")  # S3's encoding, whatever the document claims
@@ -142,8 +152,13 @@ def read_error(body: bytes) -> ErrorDocument:
         message=root.value("Message") or None,
         region=region if region and _REGION.match(region) else None,
         endpoint=root.value("Endpoint") or None,
-        request_id=root.value("RequestId") or None,
+        request_id=request_id(root.value("RequestId")),
     )
+
+
+def request_id(text: str | None) -> str | None:
+    """Return what names a request for support; None where it has no form that could: a server may say anything."""
+    return text if text and _REQUEST_ID.fullmatch(text) else None
 
 
 def read_page(body: bytes, *, token: str | None) -> ListedPage:
@@ -172,8 +187,10 @@ def read_page(body: bytes, *, token: str | None) -> ListedPage:
 
 def _listed(entry: Element, *, encoded: bool) -> ListedObject:
     key, size, etag = entry.value("Key"), entry.value("Size"), entry.value("ETag")
-    if not key or size is None or not size.strip().isascii() or not size.strip().isdigit():
-        raise GarbledAnswerError(f"expected a key and a size in each entry, found {key!r} and {size!r}")
+    if not key or size is None or not _SIZE.fullmatch(size.strip()):
+        raise GarbledAnswerError(
+            f"expected a key and a size in each entry, found {(key or '')[:80]!r} and {(size or '')[:40]!r}"
+        )
     if encoded:
         key = unquote_plus(key, errors="backslashreplace")
     return ListedObject(key=key, size=int(size), etag=unquoted(etag or ""))

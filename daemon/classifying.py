@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import httpx
 
-from daemon.answers import ErrorDocument, GarbledAnswerError, read_error
+from daemon.answers import ErrorDocument, GarbledAnswerError, read_error, request_id
 from daemon.retrying import Failure, FailureClass
 
 if TYPE_CHECKING:
@@ -97,14 +98,14 @@ class Answer:
     @property
     def request_id(self) -> str | None:
         """What AWS support asks for."""
-        return self.headers.get("x-amz-request-id")
+        return request_id(self.headers.get("x-amz-request-id"))
 
     @property
     def date_us(self) -> int | None:
         """The server's clock, microseconds since 1970-01-01 UTC; None without a legible Date header."""
         try:
             moment = parsedate_to_datetime(self.headers.get("date", ""))
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter from a year or zone beyond a machine integer
             return None
         # "-0000" is UTC of unknown local zone, which Python reads as no zone at all
         return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
@@ -191,9 +192,10 @@ def _whither(answer: Answer, document: ErrorDocument, kind: FailureClass) -> str
 
 
 def _host(location: str) -> str:
+    # Not httpx.URL, which decodes international names and fails on false ones.
     try:
-        return httpx.URL(location).host
-    except httpx.InvalidURL:
+        return urlsplit(location).hostname or ""
+    except ValueError:
         return ""
 
 

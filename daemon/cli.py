@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import resource
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,8 @@ for _module in (starting, copying, reading, controlling, journalling, undoing, a
 
 def main() -> None:
     """Run `backfillctl` with this process's arguments and exit."""
+    # A core file would hold passwords, keys and rows. The hard limit stays: prlimit(1) allows one where it is wanted.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A key that the terminal's encoding lacks is shown escaped; it must not end the command.

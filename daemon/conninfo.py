@@ -7,6 +7,7 @@ message ever quotes the URI: a password with an unescaped character ends up in a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ _DEMANDS = {
 INSISTING_ON_TLS = frozenset({"require", "verify-ca", "verify-full"})
 """Values of sslmode under which nothing is said in clear."""
 DEFAULT_PORT = 5432
+_PORT = re.compile(r"[0-9]{0,5}")
+_SECONDS = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def connection_target(dsn: str, env: Mapping[str, str], home: Path, *, iam: bool
         parameters.pop("sslrootcert", None)
     for name, variable in _FILES.items():
         path = parameters.get(name, env.get(variable))
-        if path and path != "system" and not Path(path).is_file():
+        if path and path != "system" and not _is_file(path):
             problems.append(f"postgres: {name} (or {variable}) names {path}, which is not a file")
     granted = granted_copy(parameters.get("passfile") or env.get("PGPASSFILE", ""), env)
     if granted:
@@ -133,6 +136,13 @@ def connection_target(dsn: str, env: Mapping[str, str], home: Path, *, iam: bool
     )
 
 
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # such as a name too long for any file system
+        return False
+
+
 def _malformed() -> ConfigError:
     return ConfigError(
         ["postgres.dsn is not a URI of the form postgresql://user@host:port/database?parameter=value"],
@@ -150,8 +160,11 @@ def _split(dsn: str) -> tuple[str, dict[str, str]]:
         raise _malformed() from None
     hosts = parts.netloc.rpartition("@")[2]
     ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts.split(",")]
-    well_formed = all(port == "" or port.isdecimal() for port in ports)
-    if parts.netloc.count("@") > 1 or parts.fragment or not well_formed:
+    well_formed = all(_PORT.fullmatch(port) for port in ports)
+    if parts.netloc.count("@") > 1 or "@" in parts.path or parts.fragment or not well_formed:
+        raise _malformed()
+    # Of a password with a "?" what follows it looks like parameters, "@" and host among them.
+    if "@" in parts.query and parameters.keys() - _DRIVER_PARAMETERS - _OWN_PARAMETERS:
         raise _malformed()
     if "database" in parameters:
         parameters["dbname"] = parameters.pop("database")
@@ -160,11 +173,11 @@ def _split(dsn: str) -> tuple[str, dict[str, str]]:
 
 def _timeout(text: str, problems: list[str]) -> float:
     """Read libpq's whole seconds, where 0 and negative mean without limit; here that means the default."""
-    try:
-        seconds = int(text or "0")
-    except ValueError:
+    text = text.strip() or "0"
+    if not _SECONDS.fullmatch(text):
         problems.append("postgres: connect_timeout (or PGCONNECT_TIMEOUT) is not a whole number of seconds")
         return CONNECT_TIMEOUT_SECONDS
+    seconds = int(text)
     # libpq rounds 1 up to 2 seconds.
     return float(max(2, seconds)) if seconds > 0 else CONNECT_TIMEOUT_SECONDS
 
@@ -194,7 +207,7 @@ def _login(
     port = port or parameters.get("port") or env.get("PGPORT") or str(DEFAULT_PORT)
     if not host or "," in host or "," in hosts or host.startswith("/"):
         problems.append(f"{subject}: found {host or 'no host'}; expected the name of one host")
-    if not port.isdecimal():
+    if not port or not _PORT.fullmatch(port):
         problems.append(f"{subject}: expected one port, a number")
     user = unquote(name) or parameters.get("user") or env.get("PGUSER") or ""
     if not user:

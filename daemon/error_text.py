@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from daemon.errors import BackfillError, ConfigError
+from daemon.rendering_units import one_line
 from journal.errors import JournalError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def unexpected(error: BaseException) -> list[BaseException]:
 def problem_text(failure: BackfillError | JournalError) -> str:
     """Return the problem behind "error: ": several of one command one a line."""
     if isinstance(failure, ConfigError) and len(failure.problems) > 1:
-        lines = "\n".join(f"  {problem}" for problem in failure.problems)
+        lines = "\n".join(f"  {one_line(problem)}" for problem in failure.problems)
         return f"{len(failure.problems)} problems:\n{lines}"
     return failure.problem
 
@@ -55,4 +56,6 @@ def problem_text(failure: BackfillError | JournalError) -> str:
 def error_text(failure: BackfillError | JournalError) -> str:
     """Return what a command prints: "error: " and the problem, "hint: " and what helps below it."""
     text = f"error: {problem_text(failure)}"
-    return f"{text}\nhint: {failure.hint}" if failure.hint else text
+    text = f"{text}\nhint: {failure.hint}" if failure.hint else text
+    # What a file, a server or a row brought in must not drive the terminal.
+    return "\n".join(map(one_line, text.split("\n")))

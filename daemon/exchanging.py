@@ -46,7 +46,7 @@ class Exchange(NamedTuple):
 
     def answer(self, body: bytes = b"") -> Answer:
         """Return the head together with `body`."""
-        return Answer(self.response.status_code, self.response.headers, body)
+        return Answer(self.response.status_code, _mapping(self.response.headers.raw), body)
 
     async def read(self, success_bytes_max: int = ERROR_BODY_BYTES_MAX) -> Answer:
         """Read the body to its end, so that the connection can serve again, and close.

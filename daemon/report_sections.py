@@ -19,7 +19,7 @@ def failures(document: Mapping[str, Any]) -> str:
     found = document["failures"]
     rows = [
         [
-            html.escape(f"{one['operation']} {one['failure'].replace('_', ' ')}"),
+            html.escape(units.shown(f"{one['operation']} {one['failure'].replace('_', ' ')}")),
             foreign(one["source"]),
             units.count(one["count"]),
             units.moment_seconds(one["last_us"]),

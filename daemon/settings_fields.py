@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,15 +56,14 @@ def seconds(lowest: float, highest: float) -> Callable[[object], float]:
 
 def number(value: object) -> float:
     """Return a finite number."""
-    try:
-        found = (
-            float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-        )
-    except ValueError:
-        found = math.nan
-    if math.isfinite(found):
-        return found
-    raise ValueError("a number")
+    given: object = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            given = float(value)
+    found = values.finite_number(given)
+    if found is None:
+        raise ValueError("a number")
+    return found
 
 
 def size(lowest: int, highest: int) -> Callable[[object], int]:
@@ -143,9 +142,10 @@ def tags(value: object) -> dict[str, str]:
 def file_path(value: object) -> Path:
     """Return a path that names a file, `~` replaced."""
     if isinstance(value, Path) or (isinstance(value, str) and value and "\x00" not in value):
-        path = Path(value).expanduser()
-        if path.name:
-            return path
+        with contextlib.suppress(RuntimeError):  # the home of a user that this machine doesn't know
+            path = Path(value).expanduser()
+            if path.name:
+                return path
     raise ValueError('the path of a file, such as "/var/lib/backfill/layer-cache/journal.db"')
 
 

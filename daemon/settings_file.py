@@ -7,13 +7,13 @@ import os
 import pwd
 import stat
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daemon.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 CONFIG_BYTES_MAX = 1 << 20
 """A larger file is no configuration."""
@@ -50,11 +50,33 @@ def read_document(path: Path) -> dict[str, Any]:
         return tomllib.loads(content.decode())
     except UnicodeDecodeError as exc:
         raise ConfigError([f"read config {path}: not UTF-8 at byte {exc.start}"], "save it as UTF-8") from exc
-    except tomllib.TOMLDecodeError as exc:
+    except (ValueError, RecursionError) as exc:
+        # tomllib leaves to the interpreter what is nested too deeply, and numbers of more digits than int() takes.
+        found = (
+            str(exc)[:200].lower()
+            if isinstance(exc, tomllib.TOMLDecodeError)
+            else "too deep, or a number too long"
+        )
         raise ConfigError(
-            [f"read config {path}: not valid TOML: {str(exc)[:200].lower()}"],
+            [f"read config {path}: not valid TOML: {found}"],
             "texts need quotes; section names stand in brackets, [s3], and sources in double ones, [[source]]",
         ) from exc
+
+
+def expanded(text: str, place: str) -> Path:
+    """Return the path that a text names, `~` replaced.
+
+    Raises:
+        ConfigError: it holds a NUL, or names the home of a user that this machine doesn't know.
+    """
+    try:
+        if "\0" not in text:
+            return Path(text).expanduser()
+    except RuntimeError:
+        pass
+    raise ConfigError(
+        [f"{place}: found {text!r}; expected a path"], "a user after ~ must exist on this machine"
+    )
 
 
 def _refuse_writable_by_others(path: Path, facts: os.stat_result) -> None:

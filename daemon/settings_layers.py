@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -20,6 +21,7 @@ from daemon.settings_models import (
 )
 from daemon.settings_problems import shown, unknown_key
 from daemon.settings_throttle import ThrottleConfig
+from daemon.settings_values import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +86,9 @@ class Layers:
         for name, key in (("migration", "journal"), ("control", "socket")):
             path = self.document[name].get(key)
             if isinstance(path, str) and path:
-                self.document[name][key] = str(directory / Path(path).expanduser())
+                # Of an unknown user's home the model says that it is no path.
+                with contextlib.suppress(RuntimeError):
+                    self.document[name][key] = str(directory / Path(path).expanduser())
 
     @property
     def names_caches(self) -> bool:
@@ -170,5 +174,5 @@ class Layers:
 
 def _whole(value: object) -> object:
     """Return an int for a text of digits, anything else as it is: the model then says what is allowed."""
-    text = value.strip() if isinstance(value, str) else ""
-    return int(text) if text.isascii() and text.isdigit() else value
+    found = whole_number(value) if isinstance(value, str) else None
+    return value if found is None else found

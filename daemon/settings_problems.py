@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date, datetime, time
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -14,16 +15,21 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _SHOWN_CHARACTERS_MAX = 80
+_HIDDEN = "a value not shown here, it may hold a password"
+_HOLDS_PASSWORD = re.compile(r"(?s)://.*@|password\s*=", re.IGNORECASE)
+"""A connection string, wherever in the file it was put by mistake."""
 
 
 def shown(value: object) -> str:
-    """Return a value as TOML would write it, cut at 80 characters."""
+    """Return a value as TOML would write it, cut at 80 characters; nothing of one that may hold a password."""
     if isinstance(value, datetime | date | time):
         text = value.isoformat()
     elif isinstance(value, str | int | float | bool | list | tuple | dict):
         text = json.dumps(value, ensure_ascii=False, default=str)
     else:
         text = str(value)
+    if _HOLDS_PASSWORD.search(text):
+        return _HIDDEN
     return text if len(text) <= _SHOWN_CHARACTERS_MAX else text[:_SHOWN_CHARACTERS_MAX] + "…"
 
 
@@ -63,7 +69,7 @@ def _line(details: ErrorDetails, model: type[BaseModel], place: str, origins: Ma
     if kind == "missing":
         return f"{where}: missing; expected {model.model_fields[key].description or 'a value'}"
     hidden = key == "dsn" or (key == "endpoint" and "@" in str(details["input"]))
-    found = "a value not shown here, it may hold a password" if hidden else shown(details["input"])
+    found = _HIDDEN if hidden else shown(details["input"])
     return f"{where}: found {found}; expected {_allowed(details)}"
 
 

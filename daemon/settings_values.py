@@ -7,6 +7,7 @@ caller names the place and quotes the value, and knows which values are secret.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -26,7 +27,11 @@ _SIZE_UNITS = {
 }
 """A letter alone counts in powers of 1024, as in rclone's --bwlimit."""
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_NUMBER_WITH_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_DIGITS = r"[0-9]{1,18}"
+"""More are beyond every bound here, and at last beyond what a double holds and int() reads."""
+_WHOLE = re.compile(_DIGITS)
+_DECIMAL = re.compile(rf"{_DIGITS}(?:\.{_DIGITS})?")
+_NUMBER_WITH_UNIT = re.compile(rf"({_DIGITS}(?:\.{_DIGITS})?)\s*([A-Za-z]+)")
 _TIMESTAMP = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?\s?(?P<zone>[Zz]|UTC|[+-]\d\d(?::?\d\d)?)?"
 )
@@ -42,10 +47,20 @@ ROWS_PER_SECOND_MAX = 10_000_000
 TIMESTAMP_ALLOWED = 'a time with its zone, such as 2026-01-14T15:30:45.123456Z or "2026-01-14 15:30:45+01:00"'
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    return None
+def whole_number(text: str) -> int | None:
+    """Return the number that digits, perhaps between spaces, stand for; None for anything else."""
+    return int(text) if _WHOLE.fullmatch(text.strip()) else None
+
+
+def finite_number(value: object) -> float | None:
+    """Return a number as a double; None for what is none, or fits into none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def size_bytes(value: object) -> int:
@@ -54,8 +69,9 @@ def size_bytes(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if isinstance(value, str):
-        if value.strip().isascii() and value.strip().isdigit():
-            return int(value)
+        whole = whole_number(value)
+        if whole is not None:
+            return whole
         match = _NUMBER_WITH_UNIT.fullmatch(value.strip())
         if match and match[2].upper() in _SIZE_UNITS:
             return round(float(match[1]) * _SIZE_UNITS[match[2].upper()])
@@ -89,14 +105,14 @@ def rows_per_second(value: object) -> int | None:
 def duration_seconds(value: object) -> float:
     """Return seconds from `"30s"`, `"5m"`, `"1.5h"` or a number of seconds."""
     allowed = 'a duration such as "30s", "5m" or "2h" (a bare number is seconds)'
-    number = _number(value)
-    if number is not None and 0 <= number < float("inf"):
+    number = finite_number(value)
+    if number is not None and number >= 0:
         return number
     if isinstance(value, str):
         match = _NUMBER_WITH_UNIT.fullmatch(value.strip())
         if match and match[2] in _DURATION_UNITS:
             return float(match[1]) * _DURATION_UNITS[match[2]]
-        if re.fullmatch(r"\d+(\.\d+)?", value.strip(), re.ASCII):
+        if _DECIMAL.fullmatch(value.strip()):
             return float(value)
     raise ValueError(allowed)
 
@@ -108,9 +124,10 @@ def count_or_fraction(value: object) -> tuple[int | None, float | None]:
         return value, None
     if isinstance(value, str):
         text = value.strip()
-        if re.fullmatch(r"\d+", text, re.ASCII):
-            return int(text), None
-        if re.fullmatch(r"\d+(\.\d+)?\s*%", text, re.ASCII):
+        whole = whole_number(text)
+        if whole is not None:
+            return whole, None
+        if text.endswith("%") and _DECIMAL.fullmatch(text[:-1].rstrip()):
             fraction = float(text[:-1]) / 100
             if fraction <= 1:
                 return None, fraction

@@ -133,14 +133,24 @@ def decode(seq: int, text: str) -> Any:
     """Return the data of event `seq`.
 
     Raises:
-        JournalCorrupt: the text is not JSON.
+        JournalCorrupt: the text is not JSON that `encode` could have written.
     """
     try:
-        return json.loads(text)
-    except ValueError as error:
+        data = _DECODER.decode(text)
+        if "\\u" in text:
+            encode(data).encode()  # an escape may stand for half a character, which no text has
+    except (ValueError, RecursionError) as error:
         raise JournalCorrupt(
             f"read event {seq}: its data is not JSON ({error})", "run `backfillctl journal check`"
         ) from error
+    return data
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def link(

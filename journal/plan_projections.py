@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from journal.checkpoint import Order
 from journal.events import Kind, StoredEvent, encode
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def _migration_created(connection: sqlite3.Connection, event: StoredEvent) -> No
     update_one(
         connection,
         "UPDATE progress SET name = ?, order_name = ?, cutoff = ?, created = ?",
-        (event.data["name"], event.data["order"], event.data["cutoff_us"], event.ts_us),
+        (event.data["name"], Order(event.data["order"]).value, event.data["cutoff_us"], event.ts_us),
     )
 
 

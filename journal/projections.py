@@ -65,6 +65,13 @@ class OpenClaim:
     sizes: Sequence[int] | dict[int, int]
 
 
+_CONTRADICTIONS = (
+    *(KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError),
+    *(sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError),
+)
+"""What a fold raises over data of another shape, or of values that no column takes."""
+
+
 class Projector:
     """Folds events, in order, into the projection tables of one connection.
 
@@ -157,7 +164,7 @@ class Projector:
                     " ON CONFLICT (kind, source) DO UPDATE SET seq = excluded.seq",
                     (event.kind, event.source or 0, event.seq),
                 )
-        except (KeyError, TypeError, IndexError, sqlite3.IntegrityError) as error:
+        except _CONTRADICTIONS as error:
             raise JournalCorrupt(
                 f"fold event {event.seq} ({event.kind}): it contradicts the events before it ({error!r})",
                 "run `backfillctl journal check`",

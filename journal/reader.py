@@ -37,6 +37,8 @@ __all__ = ["AttemptCounts", "ExpectedObject", "KeyHistory", "ObjectPage", "Owner
 
 T = TypeVar("T")
 
+OF_ANOTHER_SHAPE = (LookupError, TypeError, AttributeError, ValueError, OverflowError, StopIteration)
+"""What looking into data of another shape than expected raises."""
 EVENTS_PER_PAGE = 200
 """Events read in one transaction: some 6 MB where every one is a full batch of outcomes."""
 IMMUTABLE_TRIES = 3
@@ -142,6 +144,7 @@ class Reader:
 
         Raises:
             JournalError: they do; or more than the log, whose end was cut off then.
+            JournalCorrupt: an event's data can't be what was written.
         """
 
         def checked(connection: sqlite3.Connection) -> T:
@@ -158,7 +161,14 @@ class Reader:
                     f"read journal {self.path}: its projections are being derived anew",
                     "wait until that has ended; if it was interrupted, run `backfillctl journal rebuild`",
                 )
-            return query(connection)
+            try:
+                return query(connection)
+            except OF_ANOTHER_SHAPE as error:
+                # The log's chain is not checked here, and notes are folded whatever they hold.
+                raise JournalCorrupt(
+                    f"read journal {self.path}: an event holds what no writer writes ({error!r})",
+                    "run `backfillctl journal check`",
+                ) from error
 
         return self.read(checked)
 

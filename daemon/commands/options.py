@@ -12,7 +12,7 @@ import click
 
 from daemon.errors import ConfigError
 from daemon.local_sockets import candidates
-from daemon.settings_file import journal_variable, read_document
+from daemon.settings_file import expanded, journal_variable, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +74,7 @@ def find_journal(config_path: Path | None, journal_path: Path | None) -> Path:
         return journal_path
     variable = journal_variable(os.environ)
     if variable is not None:
-        return Path(os.environ[variable]).expanduser()
+        return expanded(os.environ[variable], variable)
     if config_path is None:
         raise ConfigError(
             ["no journal named"], "give --journal FILE or -c FILE, or set BACKFILL_JOURNAL or BACKFILL_CONFIG"
@@ -86,7 +86,7 @@ def find_journal(config_path: Path | None, journal_path: Path | None) -> Path:
             [f"migration.journal: missing in {config_path}; expected the path of the journal"],
             "or give --journal FILE",
         )
-    return config_path.absolute().parent / Path(journal).expanduser()
+    return config_path.absolute().parent / expanded(journal, "migration.journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +114,13 @@ def find_migration(config_path: Path | None, journal_path: Path | None) -> Where
     """
     journal = find_journal(config_path, journal_path).absolute()
     variable = os.environ.get("BACKFILL_CONTROL_SOCKET")
-    configured = Path(variable).expanduser().absolute() if variable else None
+    configured = expanded(variable, "BACKFILL_CONTROL_SOCKET").absolute() if variable else None
     if configured is None and config_path is not None and journal_path is None:
         section = read_document(config_path).get("control", {})
         socket = section.get("socket") if isinstance(section, dict) else section
         if socket is not None and (not isinstance(socket, str) or not socket):
             raise ConfigError([f"control.socket: found {socket!r}; expected the path of a socket"])
-        configured = config_path.absolute().parent / Path(socket).expanduser() if socket else None
+        configured = config_path.absolute().parent / expanded(socket, "control.socket") if socket else None
     sockets = candidates(configured, journal, config_path, os.environ)
     naming = (
         f"--journal {journal}" if config_path is None or journal_path is not None else f"-c {config_path}"
@@ -150,7 +150,7 @@ def moment_option(option: str, text: str) -> int:
     """
     from daemon.settings_values import duration_seconds, timestamp_us
 
-    for read in (timestamp_us, lambda value: now_us() - round(duration_seconds(value) * 1_000_000)):
+    for read in (timestamp_us, lambda value: max(0, now_us() - round(duration_seconds(value) * 1_000_000))):
         try:
             return read(text)
         except ValueError:

@@ -120,6 +120,26 @@ def test_no_secret_is_anywhere_after_runs_that_failed_in_every_way(guarded: Worl
     said.assert_silent()
 
 
+def test_no_process_of_a_migration_has_a_secret_in_its_arguments_or_may_dump_core(world: World) -> None:
+    world.upload = {"processes": 2, "concurrency": 2}
+    world.throttle = {"rows_per_second": 50}
+    world.fill(world.tables[0], 600)
+    with world.daemon() as daemon:
+        world.until_settled(daemon, 1)
+        tasks = Path(f"/proc/{daemon.pid}/task").iterdir()
+        children = [pid for task in tasks for pid in (task / "children").read_text().split()]
+        processes = [f"/proc/{pid}" for pid in (daemon.pid, *children)]
+        uploaders = [path for path in processes if b"upload_process" in Path(path, "cmdline").read_bytes()]
+        assert len(uploaders) == 2
+        for path in processes:
+            arguments = Path(path, "cmdline").read_bytes()
+            assert world.server.secret_key.encode() not in arguments
+            assert world.dsn.encode() not in arguments
+            limits = Path(path, "limits").read_text().splitlines()
+            (core,) = [line.split()[4] for line in limits if line.startswith("Max core file size")]
+            assert core == "0"
+
+
 def test_the_search_finds_a_canary_where_there_is_one(guarded: World) -> None:
     said = Said(guarded)
     said.note("padding", b" " * 100_001)

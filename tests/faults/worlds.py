@@ -90,6 +90,10 @@ class Daemon:
             return log.read().decode()
 
 
+MADE: list[World] = []
+"""The worlds of the test that runs, whose secrets must not be left behind."""
+
+
 @dataclass
 class World:
     """Tables of one database, a bucket, perhaps a proxy before it, and a journal in a directory of its own.
@@ -118,6 +122,10 @@ class World:
     journal_directory: Path | None = None
     wrapper: list[str] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        MADE.append(self)
 
     @property
     def journal(self) -> Path:

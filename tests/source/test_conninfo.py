@@ -98,6 +98,9 @@ def test_the_systems_root_certificates_can_be_named(tmp_path):
         "postgresql://db:canary/app",
         "postgresql://db/app?canary",
         "postgresql://[::1/app?canary=1",
+        "postgresql://u:8461/canary@db/app",
+        "postgresql://u:8461?canary=1@db/app",
+        "postgresql://u:p@canary:99999999/app",
     ],
 )
 def test_a_malformed_uri_is_refused_without_being_quoted(dsn, tmp_path):
