@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import trio
 
@@ -60,15 +60,9 @@ class Operator:
         with simulation.noted():
             ensure(False, f"a session goes on {STOPPING_SECONDS_MAX} s after its last {number.name} allowed")
 
-    async def hangups(self) -> AsyncIterator[int]:
-        """Yield a SIGHUP now and then."""
-        for _ in range(HANGUPS_MAX):
-            await trio.sleep(self._rng.choice([1.0, 20.0, 300.0]))
-            if not self._simulation.stormy:
-                break
-            self._simulation.reach("operator SIGHUP")
-            yield signal.SIGHUP
-        await trio.sleep_forever()
+    def hangups(self) -> AsyncIterator[int]:
+        """Return what yields a SIGHUP now and then."""
+        return _HangUps(self._simulation, self._rng)
 
     def read_config(self) -> Config:
         """Read the configuration again: somebody has changed a tunable, or what must not change."""
@@ -129,3 +123,23 @@ class Operator:
         # Within the socket's bulkhead whatever is raised would only be told.
         with self._simulation.noted():
             ensure(isinstance(reply, Done), f"{request} was answered by {reply}")
+
+
+class _HangUps:
+    """No generator: whoever listens leaves in the middle, and what is left of one would be told as a leak."""
+
+    def __init__(self, simulation: Simulation, rng: Random) -> None:
+        self._simulation = simulation
+        self._rng = rng
+        self._left = HANGUPS_MAX
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> int:
+        await trio.sleep(self._rng.choice([1.0, 20.0, 300.0]))
+        if not self._left or not self._simulation.stormy:
+            await trio.sleep_forever()
+        self._left -= 1
+        self._simulation.reach("operator SIGHUP")
+        return signal.SIGHUP
