@@ -37,7 +37,12 @@ EXPECTED = (
     *("s3 301", "s3 301 of a region", "s3 307", "s3 raced by a foreign writer"),
     *(
         f"s3 answered {code}"
-        for code in ("PreconditionFailed", "BadDigest", "ExpiredToken", "RequestTimeTooSkewed")
+        for code in (
+            "PreconditionFailed",
+            "XAmzContentSHA256Mismatch",
+            "ExpiredToken",
+            "RequestTimeTooSkewed",
+        )
     ),
     *(
         "failed expired_credentials",

@@ -96,6 +96,10 @@ class SimulatedS3(FakeS3):
         self._simulation.step(f"s3 {request.method}")
         now = trio.current_time()
         self.expired = {name for until, name in self._expiring if until <= now}
+        weather = self._simulation.world.weather
+        if weather.client_skew and self._simulation.stormy and self._weather.random() < 0.03:
+            # In mid-run, too: what the probe learnt of the server's clock holds no more.
+            self.clock_offset_us = self._weather.choice([0, -1_200_000_000, 1_200_000_000])
         if request.method == "PUT" and self._simulation.stormy:
             await self._race(request)
         response = await super().handle_async_request(request)
