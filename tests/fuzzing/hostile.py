@@ -7,7 +7,7 @@ import os
 from hypothesis import settings
 from hypothesis import strategies as st
 
-FUZZED = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")), deadline=None)
+FUZZED = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "100")), deadline=None)
 """For a longer search: FUZZ_EXAMPLES=20000 pytest -n 2 tests/fuzzing."""
 
 TEXTS = st.one_of(

@@ -194,8 +194,8 @@ def filled(root: str, piece: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "piece",
-    [b"<a/>", b"x<a/>", b"<a>" * 8 + b"</a>" * 8, b"&#65;", b"x\n", b"<![CDATA[x]]>"],
-    ids=["elements", "mixed", "deep", "references", "lines", "sections"],
+    [b"x<a/>", b"<a>" * 8 + b"</a>" * 8, b"&#65;"],
+    ids=["elements", "deep", "references"],
 )
 def test_the_largest_page_that_is_read_at_all_costs_less_than_a_hundred_megabytes(piece: bytes) -> None:
     """As many elements as fit took 660 MB."""
