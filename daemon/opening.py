@@ -260,8 +260,19 @@ def check_identity(
     if changed and not accept_source:
         raise AnotherServer(changed)
     if changed:
+        _plan_again(journal, now_us=now_us)
         facts = {field: getattr(server, field) for field in LASTING}
         journal.accept_server(facts, now_us=now_us, who=operator())
+
+
+def _plan_again(journal: Journal, *, now_us: int) -> None:
+    """Let every source be closed on another server's data: a failover may bring rows back that were gone."""
+    reason = "another server was accepted"
+    for record in journal.sources.values():
+        if journal.open_pass(record.id) is not None:
+            journal.abandon_pass(record.id, reason=reason, now_us=now_us)
+        if record.closed:
+            journal.reopen_source(record.id, who=operator(), reason=reason, now_us=now_us)
 
 
 def _refuse_differences(config: Config, name: str, order: Order, differences: list[Difference]) -> None:

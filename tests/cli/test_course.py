@@ -122,12 +122,18 @@ def test_a_dry_run_says_where_only_planning_can_tell_that_keys_are_unique(inside
     assert "no unique index proves (id)" in inside("plan --dry-run").stdout
 
 
-def test_another_server_is_refused_until_it_is_accepted_once(finished: Migration) -> None:
-    with Journal.open(finished.journal, now_us=1) as journal:
+def pretend_another_server(migration: Migration) -> dict[str, object]:
+    """Let the journal name another server than there is; return what the real one is."""
+    with Journal.open(migration.journal, now_us=1) as journal:
         facts = journal.latest_note(Kind.SERVER_RECORDED)
         assert facts is not None
         assert set(facts) == set(asdict(ServerFacts(**facts)))
         journal.note(Kind.SERVER_RECORDED, {**facts, "system_identifier": "7", "timeline": 9}, now_us=1)
+    return facts
+
+
+def test_another_server_is_refused_until_it_is_accepted_once(finished: Migration) -> None:
+    facts = pretend_another_server(finished)
     with finished.untouched():
         message = refused(finished("run"), ExitCode.USAGE)
     assert "PostgreSQL is not the server on record" in message
@@ -136,6 +142,15 @@ def test_another_server_is_refused_until_it_is_accepted_once(finished: Migration
     assert finished("run", "--accept-source").returncode == 0
     assert "accepted" in finished("events").stdout
     assert finished("run").returncode == 0
+
+
+def test_a_row_that_only_the_accepted_server_has_is_copied_though_its_source_was_closed(
+    finished: Migration,
+) -> None:
+    finished.database.sql("insert into attachments values ('back', now() - interval '1 day', 'x')")
+    pretend_another_server(finished)
+    assert finished("run --accept-source").returncode == 0
+    assert "back" in finished.listing()
 
 
 def test_an_export_tells_of_every_event_and_every_planned_row(finished: Migration) -> None:
