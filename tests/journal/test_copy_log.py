@@ -21,6 +21,7 @@ from tests.journal.journals import (
     settle,
     take,
 )
+from tests.journal.tampering import tamper
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -375,3 +376,17 @@ def test_a_closed_journal_refuses_calls_and_may_be_closed_again(path: Path) -> N
     journal.close()
     with pytest.raises(IllegalTransition, match="closed"):
         journal.claim(source, limit=1, window=1, now_us=NOW_US)
+
+
+def test_a_key_claimed_again_is_checked_against_its_own_chunk(path: Path) -> None:
+    journal = create(path)
+    journal.start_session(now_us=NOW_US, facts={})
+    source = plan(journal, rows(4), chunk=2)
+    take(journal, source)
+    settle(journal, [1, 4])
+    abandon(journal)
+    tamper(path, "UPDATE plan SET row_key = 'other' WHERE ordinal = 3")
+    again = reopen(path)
+    again.recover(now_us=NOW_US)
+    with pytest.raises(JournalCorrupt, match="chunk 3 to 4"):
+        again.claim(source, limit=10, window=10, now_us=NOW_US)

@@ -4,7 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from daemon.conninfo import connection_target
+from daemon.conninfo import Login, connection_target
 from daemon.errors import ConfigError
 
 
@@ -113,3 +113,47 @@ def test_a_malformed_uri_is_refused_without_being_quoted(dsn, tmp_path):
 
 def test_the_repr_shows_no_password(tmp_path):
     assert "canary" not in repr(target("postgresql://u:canary@db/app?password=canary", tmp_path))
+
+
+TLS = "sslmode=verify-full"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "env", "login"),
+    [
+        (f"postgresql://me@db:5433/app?{TLS}", {}, Login("db", 5433, "me")),
+        (f"postgresql://db/app?{TLS}&user=me", {}, Login("db", 5432, "me")),
+        (f"postgresql://m%40e@[::1]:5/app?{TLS}", {}, Login("::1", 5, "m@e")),
+        (f"postgresql://me@[fe80::1]/app?{TLS}", {}, Login("fe80::1", 5432, "me")),
+        ("postgresql://?sslmode=require", {"PGHOST": "h", "PGPORT": "7", "PGUSER": "u"}, Login("h", 7, "u")),
+        (f"postgresql://?{TLS}&host=h&port=8&user=u", {"PGHOST": "x", "PGPORT": "9"}, Login("h", 8, "u")),
+        ("postgresql://me@db?sslrootcert=system", {}, Login("db", 5432, "me")),
+        ("postgresql://me@db", {"PGSSLMODE": "verify-ca"}, Login("db", 5432, "me")),
+    ],
+)
+def test_a_token_is_for_one_user_at_one_host(dsn, env, login, tmp_path):
+    assert connection_target(dsn, env, tmp_path, iam=True).login == login
+    assert connection_target(dsn, env, tmp_path).login is None
+
+
+@pytest.mark.parametrize(
+    ("dsn", "problem"),
+    [
+        (f"postgresql://me:secret@db?{TLS}", "postgres.dsn holds a password"),
+        (f"postgresql://me@db?{TLS}&password=secret", "postgres.dsn holds a password"),
+        ("postgresql://me@db", "found sslmode prefer;"),
+        ("postgresql://me@db?sslmode=disable", "found sslmode disable;"),
+        (f"postgresql://me@?{TLS}", "found no host;"),
+        (f"postgresql://me@a,b?{TLS}", "found a,b;"),
+        (f"postgresql://me@a:1,b:2?{TLS}", "found a;"),
+        (f"postgresql://me@?{TLS}&host=/run/postgresql", "found /run/postgresql;"),
+        (f"postgresql://me@db?{TLS}&port=5,6", "expected one port, a number"),
+        (f"postgresql://db?{TLS}", "no user named;"),
+    ],
+)
+def test_what_no_token_can_be_made_for_is_refused_alone_and_without_the_password(dsn, problem, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        connection_target(dsn, {}, tmp_path, iam=True)
+    assert caught.value.problem.count("rds-iam") == 1 + (problem == "found a;")
+    assert problem in caught.value.problem
+    assert "secret" not in str(caught.value)

@@ -43,3 +43,8 @@ def test_a_change_of_uploads_at_once_is_told_by_what_caused_it():
     words = cause_words(Cause.S3_SLOW_DOWN)
     assert change_words(Cause.S3_SLOW_DOWN, 1) == f"halved by {words}"
     assert change_words(Cause.S3_SLOW_DOWN, 3) == f"halved 3 times, last by {words}"
+
+
+def test_a_cause_of_a_later_program_is_shown_as_it_is_stored():
+    assert cause_words("full_moon") == "full_moon"
+    assert cause_words(Cause.QUERY) == WORDS[Cause.QUERY]

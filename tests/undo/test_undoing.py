@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from daemon.judging import migration_mark
 from daemon.objects import ObjectFacts
-from daemon.undoing import Reason, Scope, Step, judge
+from daemon.undoing import Reason, Scope, Step, Verdict, judge
 from journal.created_objects import CreatedObject
 from journal.histories import ExpectedObject
 from journal.lifecycle import Outcome
@@ -103,3 +104,29 @@ def test_a_scope_is_all_its_restrictions_at_once():
     assert not scope.holds(replace(OURS, outcome_us=NOW_US + 1))
     assert not scope.holds(recorded(source=2))
     assert not scope.holds(recorded(row_key="K"))
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "reason", "detail"),
+    [
+        ({}, {"size": 4}, Reason.REPLACED, "4 bytes, expected 3"),
+        ({}, {"etag": ""}, Reason.REPLACED, f"ETag none, expected {MD5}"),
+        ({"md5": ""}, {}, Reason.REPLACED, f"ETag {MD5}, expected one on record"),
+        ({"version_id": "v1"}, {"version_id": "v2"}, Reason.REPLACED, "version v2, expected v1"),
+        ({"version_id": "v1"}, {}, Reason.REPLACED, "version none, expected v1"),
+        ({}, {"metadata": {}}, Reason.FOREIGN, "it does not bear this migration's id"),
+        ({}, {"legal_hold": True}, Reason.LOCKED, "legal hold"),
+        ({}, {"retained_until": "whenever"}, Reason.LOCKED, "retained until whenever"),
+        ({}, {"retained_until": "2999-01-01"}, Reason.LOCKED, "retained until 2999-01-01"),
+        ({"outcome": Outcome.PRESENT}, {}, Reason.PRESENT, ""),
+    ],
+)
+def test_an_object_that_stays_is_told_with_why(known, found, reason, detail):
+    assert verdict(recorded(**known), replace(FOUND, **found)) == Verdict(Step.LEAVE, reason, detail)
+
+
+def test_a_retention_is_over_at_the_moment_that_it_names():
+    over = datetime.fromtimestamp(NOW_US / 1e6, UTC)
+    assert verdict(found=replace(FOUND, retained_until=over.isoformat())).step is Step.DELETE
+    later = over + timedelta(seconds=1)
+    assert verdict(found=replace(FOUND, retained_until=later.isoformat())).step is Step.LEAVE

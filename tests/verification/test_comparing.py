@@ -87,3 +87,7 @@ def test_no_part_of_a_redacted_finding_tells_its_key(row_key):
 def test_a_run_that_could_read_nothing_is_no_success(unread, code):
     result = VerificationResult("content", checked=10, found={FindingKind.UNREADABLE: unread})
     assert exit_code_of([VerificationResult("list"), result]) is code
+
+
+def test_of_no_results_nothing_is_wrong():
+    assert exit_code_of([]) is ExitCode.DONE
