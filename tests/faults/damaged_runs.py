@@ -123,7 +123,7 @@ class Dying:
     def __init__(
         self, directory: Path, *, dies_after: int | None, checkpoints_after: Collection[int]
     ) -> None:
-        self.dead = False
+        self.dead = self.broken = False
         self.files: dict[str, bytes] = {}
         self._directory = directory
         self._dies_after = dies_after
