@@ -121,7 +121,11 @@ def main():
     figure.suptitle(
         f"{found['minutes']:g} minutes of {found['rows']:,} rows, {len(found['faults'])} faults, {kills} of them SIGKILL of "
         f"the daemon (seed {found['seed']}): "
-        + ("nothing lost, nothing leaked" if not found["problems"] else f"{len(found['problems'])} problem(s)"),
+        + (
+            "nothing lost, nothing leaked"
+            if not found["problems"]
+            else f"{len(found['problems'])} problem(s)"
+        ),
         fontsize=9.5,
     )
     figure.tight_layout()
