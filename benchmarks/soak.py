@@ -5,8 +5,9 @@ S3 killed and restarted, sessions cut, processes frozen, an upload process kille
 connections or loses answers, pause and set); then deaths by SIGKILL and SIGTERM with all of that overlapping. The
 table changes all the while. At the end faults stop, the rest is copied, and everything is compared.
 
-The exit code is 0 only if nothing was lost and nothing grew. Writes soak.json and soak.png into --out. The same seed
-draws the same faults at the same moments; what they meet is up to the machine.
+The exit code is 0 only if nothing was lost and nothing leaked (`endurance/judging.py` says what that is). Writes
+soak.json and soak.png into --out. The same seed draws the same faults at the same moments; what they meet is up to the
+machine.
 """
 
 from __future__ import annotations

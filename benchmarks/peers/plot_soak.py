@@ -115,13 +115,17 @@ def main():
     for middle, _, phase in spots:
         panels[0].annotate(phase, (middle, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
                            textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
-    panels[1].legend(fontsize=8, loc="lower right")
+    panels[1].legend(fontsize=8, loc="lower center")
     panels[5].set_xlabel("minutes")
     kills = sum(fault["kind"] == "SIGKILL" for fault in found["faults"])
     figure.suptitle(
         f"{found['minutes']:g} minutes of {found['rows']:,} rows, {len(found['faults'])} faults, {kills} of them SIGKILL of "
         f"the daemon (seed {found['seed']}): "
-        + ("nothing lost, nothing grew" if not found["problems"] else f"{len(found['problems'])} problem(s)"),
+        + (
+            "nothing lost, nothing leaked"
+            if not found["problems"]
+            else f"{len(found['problems'])} problem(s)"
+        ),
         fontsize=9.5,
     )
     figure.tight_layout()
