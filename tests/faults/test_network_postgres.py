@@ -171,4 +171,7 @@ def test_a_bit_of_a_value_flipped_without_tls_is_not_seen_by_the_copy_but_by_ver
     verified = behind.command("verify", "--tier", tier, "--repair")
     assert verified.returncode == 4, verified.stderr
     assert "302-row" in verified.stdout + verified.stderr
-    run_to_the_end(watched)
+    with behind.daemon() as daemon:
+        assert daemon.exit_code() == 0
+    there = {key: listed.etag for key, listed in behind.objects().items()}
+    assert there == {behind.object_key("rows", key): row.md5 for key, row in rows.items()}
