@@ -83,8 +83,12 @@ class CallbackLoop(Protocol):
 
 
 def raise_unless_told(loop: CallbackLoop, context: dict[str, Any]) -> None:
-    """Heed an error of a callback: one of a transport has closed it, which whoever waits for an answer is told."""
-    if "transport" not in context:
+    """Heed an error of a callback, unless it is of a transport, whose loss whoever waits for an answer is told of.
+
+    Nor does it matter to anybody if a connection is lost that asyncpg was still making and has given up: its future
+    is retrieved by nobody.
+    """
+    if not context.keys() & {"transport", "future"}:
         loop.default_exception_handler(context)
 
 

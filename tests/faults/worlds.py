@@ -296,5 +296,10 @@ class World:
         )
 
 
+def is_row(key: str) -> bool:
+    """Whether the object is a row's, and not the probe's, without which no session begins."""
+    return not key.endswith(PROBE)
+
+
 def fresh_name(stem: str) -> str:
     return f"{stem}_{secrets.token_hex(3)}"

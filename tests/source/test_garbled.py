@@ -11,7 +11,7 @@ import trio
 from daemon import catalogue
 from daemon.errors import UnreachableError
 from daemon.retrying import Failure, FailureClass
-from daemon.server_errors import translated
+from daemon.server_errors import raise_unless_told, translated
 from tests.source.sources import TABLE, Opening, spec
 
 AUTHENTICATED = b"R" + struct.pack(">II", 8, 0)
@@ -69,3 +69,24 @@ def test_whatever_the_driver_stumbles_over_is_a_garbled_answer_and_not_quoted(er
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.answered) == (FailureClass.GARBLED, True)
     assert "canary" not in failure.message
+
+
+class Loop:
+    def __init__(self):
+        self.raised = []
+
+    def default_exception_handler(self, context):
+        self.raised.append(context)
+
+
+@pytest.mark.parametrize("of", ["transport", "future"])
+def test_the_loss_of_a_connection_that_nobody_waits_for_ends_nothing(of):
+    loop = Loop()
+    raise_unless_told(loop, {of: object(), "exception": ConnectionError("unexpected connection_lost() call")})
+    assert loop.raised == []
+
+
+def test_any_other_error_of_a_callback_is_raised():
+    loop = Loop()
+    raise_unless_told(loop, {"handle": object(), "exception": KeyError()})
+    assert len(loop.raised) == 1
