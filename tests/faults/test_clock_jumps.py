@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_a_clock_that_jumps_in_mid_run_is_corrected_by_the_servers_and_the_log_k
     watched.check_end()
     ledger = world.ledger()
     stamps = [ts for _, ts, *_ in ledger.events]
-    jumps = [later - earlier for earlier, later in zip(stamps[:-1], stamps[1:], strict=True)]
+    jumps = [later - earlier for earlier, later in pairwise(stamps)]
     jumped = max(jumps, key=abs)
     assert jumped // 60_000_000 in {minutes, minutes - 1}
     assert jumps.index(jumped) + 1 >= before
