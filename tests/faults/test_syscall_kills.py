@@ -39,13 +39,8 @@ def watched(
     weed: S3Server,
     proxy: CountingProxy,
     tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Watched:
-    """Two small tables; the daemon's bytecode is kept, since it is started hundreds of times."""
-    bytecode = {
-        "PYTHONDONTWRITEBYTECODE": "",
-        "PYTHONPYCACHEPREFIX": str(tmp_path_factory.getbasetemp() / "bytecode"),
-    }
+    """Two small tables."""
     tables = [Table("alpha"), Table("beta", layout="tiered")]
     world = World(
         tmp_path,
@@ -55,7 +50,6 @@ def watched(
         tables,
         proxy=proxy,
         upload={"concurrency": CONCURRENCY},
-        variables=bytecode,
     )
     for table in tables:
         world.fill(table, ROWS)
