@@ -251,3 +251,38 @@ def test_a_row_whose_object_could_not_be_read_was_not_compared_either():
     found = conditions(facts(runs=(run("content", data=UNREAD.data), *VERIFIED)))
     [rows] = [each for each in found if each.subject == "a: rows"]
     assert "a change of equal length" in rows.text
+
+
+def told(found):
+    return {each.subject: (each.met, each.text) for each in conditions(found)}
+
+
+def test_a_condition_counts_the_keys_that_it_speaks_of():
+    whole = told(facts(source(stored=5, present=2, skipped=1, vanished=2)))
+    assert whole["a: settled"] == (
+        True,
+        "10 of 10 keys, counted one by one, 2 of them gone when they were to be copied",
+    )
+    assert whole["a: skipped"] == (False, "1 key had an object that nobody compared")
+    assert whole["a: parked"] == (True, "none")
+    left = told(facts(source(stored=5, vanished=0, unsettled=3)))
+    assert left["a: settled"] == (False, "3 keys of 10 not settled")
+    assert left["a: skipped"] == (True, "none")
+
+
+@pytest.mark.parametrize(
+    ("required", "replayed", "verdict"),
+    [
+        (
+            None,
+            "1/1",
+            (False, "the rows were read on a standby, which can't tell what its primary wrote last"),
+        ),
+        ("1/2", "1/1", (False, "replayed up to 1/1, the primary had written up to 1/2")),
+        ("1/2", None, (False, "replayed up to nowhere, the primary had written up to 1/2")),
+        ("1/2", "1/2", (True, "replayed past 1/2, the primary's last write by --primary-lsn")),
+        ("0/FFFFFFFF", "1/0", (True, "replayed past 0/FFFFFFFF, the primary's last write by --primary-lsn")),
+    ],
+)
+def test_a_standby_that_has_not_replayed_the_primarys_last_write_is_no_go(required, replayed, verdict):
+    assert told(facts(standby=Standby(required=required, replayed=replayed)))["standby"] == verdict

@@ -390,3 +390,20 @@ def test_a_key_claimed_again_is_checked_against_its_own_chunk(path: Path) -> Non
     again.recover(now_us=NOW_US)
     with pytest.raises(JournalCorrupt, match="chunk 3 to 4"):
         again.claim(source, limit=10, window=10, now_us=NOW_US)
+
+
+def test_a_checkpoint_says_how_many_parked_keys_hold_it_only_if_one_of_them_is_first(path: Path) -> None:
+    journal, source = planned(path)
+    take(journal, source)
+    settle(journal, [1, 2])
+    park(journal, 5)
+    assert journal.checkpoints()["source-1"].held_by_parked == 0
+    park(journal, 3)
+    assert journal.checkpoints()["source-1"].held_by_parked == 2
+
+
+def test_a_claim_that_nothing_fits_names_its_source_and_takes_nothing(path: Path) -> None:
+    journal, source = planned(path)
+    found = journal.claim(source, limit=5, window=5, now_us=NOW_US, bytes_max=99)
+    assert found is not None
+    assert (found.source, found.keys, found.alone, journal.in_flight) == (source, (), False, 0)

@@ -4,7 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.comparing import Finding, FindingKind, Means, VerificationResult, compare, exit_code_of, redacted
+from daemon.comparing import (
+    EXAMPLES_MAX,
+    Examples,
+    Finding,
+    FindingKind,
+    Means,
+    VerificationResult,
+    compare,
+    exit_code_of,
+    redacted,
+)
 from daemon.errors import ExitCode
 from daemon.objects import ListedObject
 from daemon.redacting import Redactor
@@ -91,3 +101,44 @@ def test_a_run_that_could_read_nothing_is_no_success(unread, code):
 
 def test_of_no_results_nothing_is_wrong():
     assert exit_code_of([]) is ExitCode.DONE
+
+
+def test_the_first_findings_of_each_kind_are_examples_and_each_only_once():
+    examples = Examples()
+    missing = [Finding(FindingKind.MISSING, "a", f"k{number}") for number in range(EXAMPLES_MAX + 2)]
+    for finding in [missing[0], *missing]:
+        examples.add(finding)
+    examples.add(Finding(FindingKind.MISSING, "b", "k0"))
+    foreign = Finding(FindingKind.FOREIGN, "a", "k0")
+    examples.add(foreign)
+    kinds = {
+        kind: [one for one in examples.all() if one.kind is kind]
+        for kind in (FindingKind.MISSING, FindingKind.FOREIGN)
+    }
+    assert kinds == {FindingKind.MISSING: missing[:EXAMPLES_MAX], FindingKind.FOREIGN: [foreign]}
+
+
+def test_an_example_is_shown_with_its_keys_as_they_may_be_shown_and_no_key_invented():
+    findings = (
+        Finding(FindingKind.MISSING, "a", "p/k", 1, "k", "GET p/k"),
+        Finding(FindingKind.RECEIPT, "a", "", 1, None, "no digest"),
+    )
+    result = VerificationResult("list", examples=findings)
+    shown = redacted(result, "<{}>".format, lambda text, keys: f"{text} without {sorted(keys)}")
+    assert shown.examples == (
+        replace(findings[0], object_key="<p/k>", row_key="<k>", detail="GET p/k without ['k', 'p/k']"),
+        replace(findings[1], detail="no digest without ['']"),
+    )
+
+
+def test_what_was_right_and_what_was_found_is_counted_by_kind():
+    result = VerificationResult("list", right={Means.SIZE: 2, Means.MD5: 5}, found={FindingKind.MISSING: 3})
+    assert (result.by_size, result.by_digest) == (2, 5)
+    assert (result.number(FindingKind.MISSING), result.number(FindingKind.EXTRA)) == (3, 0)
+    nothing = VerificationResult("list")
+    assert (nothing.by_size, nothing.by_digest, nothing.blind) == (0, 0, False)
+
+
+@pytest.mark.parametrize(("checked", "blind"), [(1, True), (2, False)])
+def test_a_run_is_blind_if_it_could_read_none_of_what_it_looked_at(checked, blind):
+    assert VerificationResult("list", checked=checked, found={FindingKind.UNREADABLE: 1}).blind is blind
