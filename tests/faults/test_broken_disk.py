@@ -197,7 +197,7 @@ def test_a_file_system_that_turns_read_only_in_mid_run_ends_it_and_it_goes_on_on
         disk.turn_read_only()
         proxy.release()
         assert daemon.exit_code() == BROKEN
-        assert re.search(r"SQLITE_IOERR|readonly|Read-only", told(daemon))
+        assert re.search(r"SQLITE_IOERR|disk I/O error|readonly|Read-only", told(daemon))
     eventually(lambda: not proxy.waiting(), "the proxy lets go")
     with world.daemon() as daemon:
         assert daemon.exit_code() == FULL, "a journal that can't be written is no journal to run with"

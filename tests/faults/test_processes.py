@@ -149,6 +149,6 @@ def test_fewer_uploads_than_processes_still_copy_everything(crew: World) -> None
 
 
 def test_refused_credentials_end_the_session_as_in_one_process(crew: World) -> None:
-    crew.secret_key = "wrong"
+    crew.secret_key = "a-secret-that-nobody-knows"
     with crew.daemon() as daemon:
         assert daemon.exit_code() == 6
