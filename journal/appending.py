@@ -97,7 +97,7 @@ class EventLog:
             raise
         except JournalCorrupt as error:
             self._failure = error
-            _abandoned.append(self._connection)
+            _abandon(self._connection)
             raise
         except sqlite3.Error as error:
             failure = failed_in_midrun(self.path, error)
