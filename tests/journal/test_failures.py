@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import sqlite3
 import subprocess
 import sys
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import journal.log
 from journal import maintenance
+from journal.checkpoint import Order
 from journal.entries import Parked, Settled
 from journal.errors import IllegalTransition, JournalFailed, JournalFull
 from journal.events import DATA_CHARS_MAX
 from journal.lifecycle import Outcome
 from journal.log import Journal
+from journal.staging import discard_stage
 from tests.journal.journals import MD5, NOW_US, plan, planned, reopen, rows, settle, take
 
 if TYPE_CHECKING:
@@ -174,3 +178,27 @@ def test_projections_that_lag_are_folded_forward_at_opening(tmp_path: Path) -> N
     connection.close()
     with reopen(tmp_path / "journal.db") as journal:
         assert (journal.counts(), journal.in_flight) == (expected, 2)
+
+
+def on_a_broken_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_stage_that_can_not_be_deleted_any_more_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "unlink", on_a_broken_disk)
+    with pytest.raises(JournalFailed, match=r"delete .*journal\.db\.stage: Input/output error"):
+        discard_stage(tmp_path / "journal.db")
+
+
+def test_what_is_left_of_a_journal_that_could_not_be_made_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        monkeypatch.setattr(journal.log, "remove_database", on_a_broken_disk)
+        raise JournalFull("create journal: the disk is full")
+
+    monkeypatch.setattr(journal.log, "_first_event", full)
+    with pytest.raises(JournalFull):
+        Journal.create(tmp_path / "journal.db", name="t", cutoff_us=None, order=Order.NEWEST_FIRST, now_us=1)
