@@ -152,7 +152,7 @@ class World:
         lines = [
             "[migration]",
             'name = "faults"',
-            f'journal = "{self.journal}"',
+            f'journal = "{self.journal if self.journal_directory else self.journal.name}"',
             *([f"cutoff = {self.cutoff}"] if self.cutoff else []),
             "[postgres]",
             f'dsn = "{self.dsn}"',
