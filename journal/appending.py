@@ -95,7 +95,7 @@ class EventLog:
         except IllegalTransition:
             self._roll_back()
             raise
-        except JournalCorrupt as error:
+        except (JournalCorrupt, JournalFailed) as error:
             self._failure = error
             _abandon(self._connection)
             raise

@@ -36,9 +36,14 @@ class JournalConnection(sqlite3.Connection):
     """A connection whose statements raise JournalCorrupt where they come upon damage.
 
     SQLite finds it only as it reads a page: not at opening, but at any statement and any row of it.
+
+    Attributes:
+        in_midrun: what opening reads was found whole: from here on it is JournalFailed, since a file system that is gone
+            reads like damage (seen under xfs), and only the next start can tell.
     """
 
     path: Path
+    in_midrun = False
 
     def cursor(self, factory: object = None) -> _JournalCursor:  # type: ignore[override]
         """Return a cursor of the same kind, whatever is asked for."""
@@ -89,6 +94,11 @@ class _JournalCursor(sqlite3.Cursor):
 
     def _refuse(self, error: sqlite3.Error | UnicodeDecodeError) -> NoReturn:
         if _is_damage(error):
+            if self.connection.in_midrun:
+                raise JournalFailed(
+                    f"read journal {self.connection.path}: {error}",
+                    "start again: a disk that fails reads like damage; `backfillctl journal check` tells",
+                ) from error
             raise JournalCorrupt(
                 f"read journal {self.connection.path}: {error}",
                 f"run `backfillctl journal check`, or {RESTORE_BACKUP}",
@@ -105,7 +115,7 @@ def _is_damage(error: sqlite3.Error | UnicodeDecodeError) -> bool:
     return code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
+def open_writer(path: Path) -> JournalConnection:
     """Return a read-write connection that has not touched the file yet; see `prepare_writer`."""
     return _connect(path, "mode=rw")
 
@@ -158,7 +168,7 @@ def open_reader(path: Path, *, immutable: bool) -> sqlite3.Connection:
     return _connect(path, "mode=ro&immutable=1" if immutable else "mode=ro")
 
 
-def _connect(path: Path, flags: str) -> sqlite3.Connection:
+def _connect(path: Path, flags: str) -> JournalConnection:
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?{flags}",
         uri=True,

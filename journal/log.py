@@ -191,6 +191,7 @@ class Journal(PlanLog, CopyLog, ControlLog, RevocationLog):
         except BaseException:
             connection.close()
             raise
+        connection.in_midrun = True
         return journal, folded
 
     def _check_chain(self, *, whole: bool) -> None:

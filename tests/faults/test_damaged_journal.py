@@ -79,7 +79,7 @@ def refuse_harm(what: str, found: Judged) -> None:
     """Fail where nobody noticed what is wrong, or what was refused is not told as an operator needs it."""
     assert not found.harm, f"{what}: {found.harm}"
     for refusal in found.refusals:
-        assert exit_code_of(refusal) in {2, 7}, f"{what}: {refusal!r}"
+        assert exit_code_of(refusal) in {1, 2, 7}, f"{what}: {refusal!r}"
         assert refusal.hint, f"{what}: {refusal!r}"
 
 
