@@ -94,7 +94,7 @@ class MalformedRequestError(ConfigError):
 
 def encode_request(request: Request) -> bytes:
     """Return a request as its line; a narrowing or word that is not there is left out."""
-    fields = {name: value for name, value in asdict(request).items() if value}
+    fields = {name: value for name, value in asdict(request).items() if value not in (None, ())}
     return _line(fields)
 
 
