@@ -25,7 +25,6 @@ from pathlib import Path
 
 from benchmarks.endurance import journal_facts, judging, schedule
 from benchmarks.endurance.churn import SETUP, Churn
-from benchmarks.endurance.flaky_proxy import FlakyProxy
 from benchmarks.endurance.injecting import Injector
 from benchmarks.endurance.journal_facts import Facts
 from benchmarks.endurance.judging import Death
@@ -38,6 +37,7 @@ from benchmarks.peers_environment import cache_directory, prepare
 from benchmarks.servers import POSTGRES, client_environment
 from daemon.demo.postgres import EmbeddedPostgres
 from daemon.errors import BackfillError
+from tests.faults.fault_proxy import FaultProxy
 
 CONCURRENCY = 64
 ROWS_PER_SECOND = 400
@@ -214,7 +214,7 @@ def soak(options: argparse.Namespace) -> Soaked:
         tempfile.TemporaryDirectory(prefix="backfill-soak-") as directory,
         EmbeddedPostgres(settings=POSTGRES) as postgres,
         weed() as server,
-        FlakyProxy(server.port) as proxy,
+        FaultProxy(server.port) as proxy,
     ):
         tell(f"seed {options.seed}: {len(faults)} faults; filling a table of {options.rows:,} rows")
         fill(postgres, options.rows)

@@ -8,12 +8,12 @@ import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks.endurance.flaky_proxy import FlakyProxy, Weather
 from benchmarks.endurance.migration import Migration, tell
 from benchmarks.endurance.sampling import upload_processes
 from benchmarks.endurance.schedule import Fault, Kind
 from daemon.demo.processes import descendants
 from journal.lock import owner_of
+from tests.faults import fault_proxy
 
 if TYPE_CHECKING:
     from daemon.demo.postgres import EmbeddedPostgres
@@ -21,22 +21,19 @@ if TYPE_CHECKING:
     from daemon.demo.seaweed import EmbeddedSeaweed
 
 CONCURRENCIES = (4, 16, 32, 64)
-WEATHERS = {
-    Kind.SLOW: Weather.SLOW,
-    Kind.REFUSE: Weather.RESETTING,
-    Kind.LOSE_ANSWERS: Weather.LOSING,
-}
+SLOW = fault_proxy.Fault(fault_proxy.Kind.DELAY, amount=0.2)
+LOSING = fault_proxy.Fault(fault_proxy.Kind.LOSE)
 _CUT = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'backfill%'"
 
 
 @dataclass
 class Injector:
-    """Begins faults and ends them; of two that concern the network, the later one decides."""
+    """Begins faults and ends them; of two that concern the network, the one that ends first ends both."""
 
     migration: Migration
     postgres: EmbeddedPostgres
     server: EmbeddedSeaweed
-    proxy: FlakyProxy
+    proxy: fault_proxy.FaultProxy
     _frozen: dict[Fault, list[int]] = field(default_factory=dict)
 
     def begin(self, fault: Fault, daemon: ChildProcess) -> bool:
@@ -71,8 +68,10 @@ class Injector:
                 return self._command(
                     "set", f"concurrency={CONCURRENCIES[int(fault.choice * len(CONCURRENCIES))]}"
                 )
-            case Kind.SLOW | Kind.REFUSE | Kind.LOSE_ANSWERS:
-                self.proxy.set(WEATHERS[fault.kind])
+            case Kind.SLOW | Kind.LOSE_ANSWERS:
+                self.proxy.strike_all(SLOW if fault.kind is Kind.SLOW else LOSING)
+            case Kind.REFUSE:
+                self.proxy.refuse()
         return True
 
     def end(self, fault: Fault) -> bool:
@@ -89,7 +88,7 @@ class Injector:
             case Kind.SET:
                 return self._command("set", "concurrency=config")
             case Kind.SLOW | Kind.REFUSE | Kind.LOSE_ANSWERS:
-                self.proxy.set(Weather.FAIR)
+                self.proxy.heal()
         return True
 
     def sql(self, statements: str) -> bool:

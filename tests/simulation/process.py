@@ -40,10 +40,9 @@ from tests.s3_fake import REGION
 from tests.simulation.measuring import MeasuredMigration
 
 if TYPE_CHECKING:
-    from tests.simulation.ends import SimulatedSource
-
     from daemon.errors import BackfillError
     from journal.errors import JournalError
+    from tests.simulation.postgres_end import SimulatedSource
     from tests.simulation.simulation import Simulation
 
 T = TypeVar("T")
