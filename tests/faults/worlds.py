@@ -165,7 +165,7 @@ class World:
             *([f'[control]\nsocket = "{self.control_socket}"'] if self.control_socket else []),
             "[upload]",
             *(f"{key} = {json.dumps(value)}" for key, value in self.upload.items()),
-            "[throttle]",
+            *(["[throttle]"] if self.throttle else []),
             *(f"{key} = {json.dumps(value)}" for key, value in self.throttle.items()),
         ]
         for table in self.tables:
