@@ -21,7 +21,8 @@ from daemon.rows import Exclusions
 from daemon.scanning import Scanner
 from journal.entries import PlannedRow
 from journal.plan_log import CHUNK_KEYS_MAX
-from journal.staging import Stage, StageIdentity, discard_stage
+from journal.stage_file import discard_stage
+from journal.staging import Stage, StageIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -13,7 +13,7 @@ from daemon.passes import Kind, PassRunner
 from daemon.planning import Closing, Verdict, checked_cutoff, closing
 from daemon.scanning import OnProgress, PlanSource, ScanLimits, no_progress
 from journal.errors import IllegalTransition
-from journal.staging import StageLost
+from journal.stage_file import StageLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

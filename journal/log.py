@@ -48,7 +48,7 @@ from journal.lock import WAIT_SECONDS, Lock
 from journal.plan_log import PlanLog
 from journal.projections import Projector
 from journal.revocation_log import RevocationLog
-from journal.staging import discard_stage
+from journal.stage_file import discard_stage
 
 __all__ = [
     "AttemptFailed",

@@ -9,33 +9,35 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from journal.checkpoint import Order
-from journal.connection import spill_into
-from journal.errors import JournalError, JournalFailed, JournalFull
+from journal.stage_file import (
+    SCHEMA,
+    StageLost,
+    check_format,
+    closing_on_failure,
+    connect,
+    crc_of,
+    crc_of_key,
+    discard_stage,
+    stage_path,
+    translated,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 PAGE_ROWS_MAX = 10_000
 """Rows handed out at once: one chunk of the plan."""
-CACHE_KIB = 4 * 1024
-"""Page cache, and with it the memory that SQLite's sorter, and each of its threads, fills before it spills to a temporary
-file. With 32 MiB planning took 90 MB more, and no less time."""
-SORTER_THREADS = 2
-"""Threads of SQLite's external sort; measured: 343 k rows/s staged and sorted with two, 302 k with none."""
 
 StagedRow: TypeAlias = tuple[str, int | None, int]
 """Row key, created_at in microseconds since 1970-01-01 UTC or None, size in bytes."""
-
-
-class StageLost(JournalError):  # noqa: N818 -- the name is the message
-    """The stage is damaged: only the scan is to be repeated, the journal is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,32 +71,17 @@ class StageTotals:
     Attributes:
         seen: rows the scans returned, excluded ones included.
         excluded: rows left out, by reason.
-        rows, size: keys handed out and the bytes of their values; before `sort`, repeated reads count too.
         repeated: reads of a key beyond its first; known after `sort`.
     """
 
     seen: int
     excluded: dict[str, int]
-    rows: int
-    size: int
     repeated: int
 
 
-def stage_path(journal: Path) -> Path:
-    """Return where the stage of the journal at `journal` lies."""
-    return journal.with_name(journal.name + ".stage")
-
-
-def discard_stage(journal: Path) -> None:
-    """Delete the stage of the journal at `journal`, if there is one, and free its disk.
-
-    Raises:
-        JournalFailed: it can't be deleted.
-    """
-    path = stage_path(journal)
-    with _translated(path, "delete"):
-        for leftover in (path.with_name(path.name + "-journal"), path):
-            leftover.unlink(missing_ok=True)
+class _Sorted(NamedTuple):
+    rows: int
+    repeated: int
 
 
 class Stage:
@@ -102,7 +89,6 @@ class Stage:
 
     Attributes:
         memo: what the planner must not forget while the pass lasts, as it gave it at creation.
-        is_sorted: `sort` has been completed; nothing can be added any more.
     """
 
     def __init__(self, journal: Path, connection: sqlite3.Connection, identity: StageIdentity) -> None:
@@ -110,8 +96,13 @@ class Stage:
         self._db = connection
         self._identity = identity
         with self._guarded("read"):
-            self.memo, is_sorted = connection.execute("select memo, is_sorted from pass").fetchone()
-        self.is_sorted = bool(is_sorted)
+            kept = list(self._checked(connection.execute("select * from pass")))
+            done = list(self._checked(connection.execute("select * from sorting")))
+        belongs = (identity.source, identity.number, identity.scope, identity.order.value)
+        if len(kept) != 1 or kept[0][:-1] != belongs or len(done) > 1:
+            raise self._lost(f"it belongs to {[row[:-1] for row in kept]}, expected {belongs}")
+        self.memo: str = kept[0][-1]
+        self._sorted = _Sorted(*done[0]) if done else None
 
     @classmethod
     def create(cls, journal: Path, identity: StageIdentity, *, memo: str) -> Stage:
@@ -122,16 +113,16 @@ class Stage:
         """
         discard_stage(journal)
         path = stage_path(journal)
-        with _translated(path, "create"):
+        with translated(path, "create"):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            connection = _connect(path)
-            with _closing_on_failure(connection):
+            connection = connect(path)
+            with closing_on_failure(connection):
                 with connection:
                     connection.execute("begin immediate")
-                    for statement in _SCHEMA.split(";"):
+                    for statement in SCHEMA.split(";"):
                         connection.execute(statement)
                     row = (identity.source, identity.number, identity.scope, identity.order.value, memo)
-                    connection.execute("insert into pass values (?, ?, ?, ?, ?, 0, 0)", row)
+                    connection.execute("insert into pass values (?, ?, ?, ?, ?, ?)", (*row, crc_of(*row)))
                 return cls(journal, connection, identity)
 
     @classmethod
@@ -144,11 +135,16 @@ class Stage:
         path = stage_path(journal)
         if not path.exists():
             raise StageLost(f"resume planning from {path}: the file is gone")
-        with _translated(path, "resume"):
-            connection = _connect(path)
-            with _closing_on_failure(connection):
-                _check_identity(connection, path, identity)
+        with translated(path, "resume"):
+            connection = connect(path)
+            with closing_on_failure(connection):
+                check_format(connection, path)
                 return cls(journal, connection, identity)
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether `sort` has been completed; nothing can be added any more."""
+        return self._sorted is not None
 
     def close(self) -> None:
         """Close the file and keep it, to be resumed."""
@@ -161,12 +157,14 @@ class Stage:
 
     def progress(self) -> dict[int, RelationProgress]:
         """Return how far each relation that was begun has been swept."""
-        with self._guarded("read"):
-            last = self._db.execute(
-                "select relation, filenode, next_block from swept"
-                " where rowid in (select max(rowid) from swept group by relation)"
-            )
-            return {relation: RelationProgress(filenode, following) for relation, filenode, following in last}
+        reached: dict[int, RelationProgress] = {}
+        for relation, filenode, first_block, next_block, *_ in self._swept():
+            if reached.get(relation, (filenode, 0)) != (filenode, first_block):
+                raise self._lost(
+                    f"range at block {first_block} of {relation}/{filenode} lacks the one before"
+                )
+            reached[relation] = RelationProgress(filenode, next_block)
+        return reached
 
     def add(
         self,
@@ -198,20 +196,11 @@ class Stage:
                     f"range at block {first_block} of {relation}/{filenode} does not follow {last}"
                 )
             before = self._db.total_changes
-            insert = f"insert into staged values (?, ?, ?, {relation:d})"  # noqa: S608 -- an integer
-            self._db.executemany(insert, rows)
-            self._db.execute(
-                "insert into swept values (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    relation,
-                    filenode,
-                    first_block,
-                    next_block,
-                    seen,
-                    self._db.total_changes - before,
-                    json.dumps(dict(excluded)),
-                ),
-            )
+            insert = f"insert into staged values (?, ?, ?, {relation:d}, ?)"  # noqa: S608 -- an integer
+            self._db.executemany(insert, ((*row, crc_of_key(*row)) for row in rows))
+            kept = self._db.total_changes - before
+            swept = (relation, filenode, first_block, next_block, seen, kept, json.dumps(dict(excluded)))
+            self._db.execute("insert into swept values (?, ?, ?, ?, ?, ?, ?, ?)", (*swept, crc_of(*swept)))
 
     def restart_relation(self, relation: int) -> None:
         """Forget what was read of `relation`: it was rewritten in mid-sweep, or has left the table."""
@@ -220,7 +209,7 @@ class Stage:
             self._db.execute("delete from staged where relation = ?", (relation,))
             self._db.execute("delete from swept where relation = ?", (relation,))
 
-    def sort(self) -> StageTotals:
+    def sort(self) -> None:
         """Put the rows in processing order, each key once: of repeated reads the last one counts.
 
         Raises:
@@ -229,46 +218,69 @@ class Stage:
         with self._guarded("sort"), self._db:
             self._db.execute("begin immediate")
             (staged,) = self._db.execute("select count(*) from staged").fetchone()
-            (swept,) = self._db.execute("select coalesce(sum(kept), 0) from swept").fetchone()
+            swept = sum(row[5] for row in self._swept())
             if staged != swept:
-                raise StageLost(f"sort {stage_path(self._journal)}: {staged} rows, expected {swept}")
+                raise self._lost(f"{staged} rows, expected {swept}")
             self._db.execute(
-                "insert into repeated select row_key, max(rowid) from staged group by row_key having count(*) > 1"
+                "insert into repeated select row_key, max(rowid), count(*) - 1 from staged"
+                " group by row_key having count(*) > 1"
             )
-            repeated = self._db.execute(
-                "delete from staged where exists (select 1 from repeated"
-                " where repeated.row_key = staged.row_key and repeated.kept <> staged.rowid)"
-            ).rowcount
+            (repeated,) = self._db.execute("select coalesce(sum(reads), 0) from repeated").fetchone()
+            dropped = self._drop_repeats() if repeated else 0
             direction = "desc" if self._identity.order is Order.NEWEST_FIRST else "asc"
             for part in (
                 f"where created_at is not null order by created_at {direction}, row_key {direction}",
                 "where created_at is null order by row_key",
             ):
-                ordered = f"insert into sorted select null, row_key, created_at, size from staged {part}"  # noqa: S608 -- constants
+                ordered = f"insert into sorted select null, row_key, created_at, size, crc from staged {part}"  # noqa: S608 -- constants
                 self._db.execute(ordered)
-            self._db.execute("update pass set is_sorted = 1, repeated = ?", (max(0, repeated),))
-        self.is_sorted = True
-        return self.totals()
+            (rows,) = self._db.execute("select coalesce(max(position), 0) from sorted").fetchone()
+            if not rows == staged - dropped == staged - repeated:
+                raise self._lost(f"{rows} rows sorted and {dropped} dropped of {staged}, {repeated} repeated")
+            self._db.execute("insert into sorting values (?, ?, ?)", (rows, repeated, crc_of(rows, repeated)))
+        self._sorted = _Sorted(rows, repeated)
+
+    def _drop_repeats(self) -> int:
+        """Delete all reads of a repeated key but the last; return how many."""
+        is_repeat = (
+            "from staged where exists (select 1 from repeated"
+            " where repeated.row_key = staged.row_key and repeated.kept <> staged.rowid)"
+        )
+        # Which read was the last is told by the order alone, and a key with a flipped bit can be another's repeat.
+        (found,) = self._db.execute("pragma quick_check(1)").fetchone()
+        if found != "ok":
+            raise self._lost(str(found))
+        for _ in self._checked(self._db.execute(f"select row_key, created_at, size, crc {is_repeat}")):
+            pass
+        return self._db.execute(f"delete {is_repeat}").rowcount
 
     def totals(self) -> StageTotals:
         """Count what is staged."""
-        table = "sorted" if self.is_sorted else "staged"
-        with self._guarded("count"):
-            rows, size = self._db.execute(f"select count(*), coalesce(sum(size), 0) from {table}").fetchone()  # noqa: S608 -- one of two names
-            (seen,) = self._db.execute("select coalesce(sum(seen), 0) from swept").fetchone()
-            excluded = self._db.execute(
-                "select reason.key, sum(reason.value) from swept, json_each(excluded) as reason group by 1"
-            ).fetchall()
-            (repeated,) = self._db.execute("select repeated from pass").fetchone()
-        return StageTotals(seen, dict(excluded), rows, size, repeated)
+        excluded: Counter[str] = Counter()
+        seen = 0
+        for _, _, _, _, range_seen, _, reasons in self._swept():
+            seen += range_seen
+            excluded.update(json.loads(reasons))
+        return StageTotals(seen, dict(excluded), self._sorted.repeated if self._sorted else 0)
 
     def page(self, after: int, limit: int = PAGE_ROWS_MAX) -> list[StagedRow]:
-        """Return up to `limit` rows in processing order that follow the `after`-th; empty at the end."""
+        """Return up to `limit` rows in processing order that follow the `after`-th; empty at the end.
+
+        Raises:
+            StageLost: a row is missing, or not as it was staged.
+        """
         with self._guarded("read"):
-            return self._db.execute(
-                "select row_key, created_at, size from sorted where position > ? order by position limit ?",
+            found = self._db.execute(
+                "select position, row_key, created_at, size, crc from sorted where position > ?"
+                " order by position limit ?",
                 (after, limit),
             ).fetchall()
+        end = min(after + limit, self._sorted.rows if self._sorted else 0)
+        if [position for position, *_ in found] != list(range(after + 1, end + 1)):
+            raise self._lost(f"rows missing between {after + 1} and {end}")
+        if any(crc_of_key(*row) != crc for _, *row, crc in found):
+            raise self._lost(_ALTERED)
+        return [(row_key, created_at, size) for _, row_key, created_at, size, _ in found]
 
     def position_of(self, row_key: str) -> int:
         """Return the place of `row_key` in processing order, from 1.
@@ -277,12 +289,19 @@ class Stage:
             StageLost: it is not in the stage, so the stage is not the one it was sealed from.
         """
         with self._guarded("read"):
-            found = self._db.execute("select position from sorted where row_key = ?", (row_key,)).fetchone()
-        if found is None:
-            raise StageLost(
-                f"continue sealing from {stage_path(self._journal)}: the last sealed key is not in it"
-            )
-        return int(found[0])
+            found = self._db.execute(
+                "select position, row_key, created_at, size, crc from sorted where row_key = ?", (row_key,)
+            ).fetchone()
+            if found is None:
+                raise self._lost("the last sealed key is not in it")
+            position = int(found[0])
+            list(self._checked([found[1:]]))
+            (before,) = self._db.execute(
+                "select count(*) from sorted where position < ?", (position,)
+            ).fetchone()
+        if before != position - 1:
+            raise self._lost(f"{before} rows stand before the {position}th")
+        return position
 
     def repeated_key(self) -> str | None:
         """Return one key that was read more than once, or None."""
@@ -314,77 +333,26 @@ class Stage:
                 (after, _SUSPECT_GLOB, longer_than, *(reserved, reserved[::-1]) * 2, limit),
             ).fetchall()
 
+    def _swept(self) -> list[tuple[Any, ...]]:
+        with self._guarded("read"):
+            return list(self._checked(self._db.execute("select * from swept order by rowid")))
+
+    def _checked(self, rows: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
+        """Yield rows without the checksum that each ends with."""
+        for row in rows:
+            *values, crc = row
+            if crc_of(*values) != crc:
+                raise self._lost(_ALTERED)
+            yield tuple(values)
+
+    def _lost(self, found: str) -> StageLost:
+        return StageLost(f"read {stage_path(self._journal)}: {found}", "planning scans the table again")
+
     @contextmanager
     def _guarded(self, operation: str) -> Iterator[None]:
-        with _translated(stage_path(self._journal), operation):
+        with translated(stage_path(self._journal), operation):
             yield
 
 
+_ALTERED = "a row is not what was written"
 _SUSPECT_GLOB = "*[/\\\x01-\x1f\x7f-\x9f]*"
-_SCHEMA = """
-create table pass (source integer not null, number integer not null, scope text not null,
-    sort_order text not null, memo text not null, is_sorted integer not null, repeated integer not null) strict;
-create table staged (row_key text not null, created_at integer, size integer not null,
-    relation integer not null) strict;
-create table swept (relation integer not null, filenode integer not null, first_block integer not null,
-    next_block integer, seen integer not null, kept integer not null, excluded text not null) strict;
-create table repeated (row_key text primary key, kept integer not null) strict, without rowid;
-create table sorted (position integer primary key, row_key text not null, created_at integer,
-    size integer not null) strict
-"""
-
-
-def _check_identity(connection: sqlite3.Connection, path: Path, identity: StageIdentity) -> None:
-    if connection.execute("select 1 from sqlite_schema where name = 'pass'").fetchone() is None:
-        raise StageLost(f"resume planning from {path}: its creation was interrupted")
-    found = connection.execute("select source, number, scope, sort_order from pass").fetchone()
-    expected = (identity.source, identity.number, identity.scope, identity.order.value)
-    if found != expected:
-        raise StageLost(f"resume planning from {path}: it belongs to {found}, expected {expected}")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    # A rollback journal, not WAL: appended pages are written once, and a torn file is never taken for whole.
-    pragmas = (
-        "locking_mode = exclusive",
-        "journal_mode = truncate",
-        "synchronous = full",
-        "temp_store = file",
-        f"cache_size = -{CACHE_KIB}",
-        f"threads = {SORTER_THREADS}",
-    )
-    with _closing_on_failure(connection):
-        for pragma in pragmas:
-            connection.execute(f"pragma {pragma}")
-        spill_into(connection, path.parent)
-    return connection
-
-
-@contextmanager
-def _closing_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        connection.close()
-        raise
-
-
-@contextmanager
-def _translated(path: Path, operation: str) -> Iterator[None]:
-    """Turn errors of SQLite and of the file system into the journal's."""
-    try:
-        yield
-    except OSError as exc:
-        raise JournalFailed(f"{operation} {path}: {exc.strerror}", "check the journal's directory") from exc
-    except sqlite3.DatabaseError as exc:
-        code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
-            raise JournalFull(
-                f"{operation} {path}: the disk is full", "free space, then run again: planning resumes"
-            ) from exc
-        if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-            raise StageLost(f"{operation} {path}: {exc}") from exc
-        raise JournalFailed(
-            f"{operation} {path}: {exc}", "check the disk, then run again: planning resumes"
-        ) from exc

@@ -18,7 +18,7 @@ from journal.errors import IllegalTransition, JournalFailed, JournalFull
 from journal.events import DATA_CHARS_MAX
 from journal.lifecycle import Outcome
 from journal.log import Journal
-from journal.staging import discard_stage
+from journal.stage_file import discard_stage
 from tests.journal.journals import MD5, NOW_US, plan, planned, reopen, rows, settle, take
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from daemon.retrying import Failure, FailureClass
 from daemon.scanning import RESTARTS_MAX
 from journal.checkpoint import Order, sort_key
 from journal.lifecycle import Outcome
-from journal.staging import stage_path
+from journal.stage_file import stage_path
 from tests.planning.fake_source import FakeSource, FakeTable, fails
 from tests.planning.migration import (
     CUTOFF_US,

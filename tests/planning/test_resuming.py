@@ -11,7 +11,7 @@ from daemon.errors import SourceUnfitError
 from journal.checkpoint import Order, sort_key
 from journal.errors import JournalError
 from journal.log import Journal
-from journal.staging import stage_path
+from journal.stage_file import stage_path
 from tests.planning.fake_source import FakeSource, FakeTable
 from tests.planning.migration import (
     CUTOFF_US,
@@ -282,7 +282,7 @@ async def test_a_stage_that_is_lost_again_and_again_ends_the_attempt(
             stage_path(migration.path).write_bytes(b"")
 
     source.on_statement = truncate
-    monkeypatch.setattr("journal.staging.CACHE_KIB", 1)
+    monkeypatch.setattr("journal.stage_file.CACHE_KIB", 1)
     with migration.journal() as journal:
         with pytest.raises(JournalError, match="stage"):
             await planner(journal, source).plan([spec()])

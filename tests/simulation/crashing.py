@@ -13,7 +13,7 @@ import journal.appending
 import journal.log
 import journal.staging
 from journal.log import Journal
-from journal.staging import stage_path
+from journal.stage_file import stage_path
 from tests.simulation.observer import ensure
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class SimulatedJournal(Journal):
 @contextlib.contextmanager
 def unsynced() -> Iterator[None]:
     """Let SQLite not wait for the disk: a dying process loses nothing that it gave to the kernel."""
-    prepare, stage = journal.log.prepare_writer, journal.staging._connect
+    prepare, stage = journal.log.prepare_writer, journal.staging.connect
 
     def prepared(connection: sqlite3.Connection, path: Path) -> None:
         prepare(connection, path)
@@ -103,7 +103,7 @@ def unsynced() -> Iterator[None]:
 
     with (
         patch.object(journal.log, "prepare_writer", prepared),
-        patch.object(journal.staging, "_connect", staged),
+        patch.object(journal.staging, "connect", staged),
         patch.object(journal.log, "sync_directory", lambda _path: None),
     ):
         yield
