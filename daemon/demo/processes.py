@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -26,6 +27,10 @@ STOP_GRACE_SECONDS = 5.0
 """How long each step of `ChildProcess.stop` waits before the next, harder one."""
 LOG_TAIL_BYTES = 2000
 """How much of a child's output an error about it quotes."""
+SERVER_PORTS = range(10_000, 32_768)
+"""Below what Linux gives to clients and to whoever asks for any port (ip_local_port_range, from 32768; others follow RFC
+6335, from 49152): a server that was stopped finds its port free when it is started again."""
+PORTS_TRIED_MAX = 1000
 
 # Runs between fork and exec in place of preexec_fn, which Python 3.12 warns about in a process with threads.
 # prctl option 1 is PR_SET_PDEATHSIG; a change of uid clears it, so it comes after. The parent may have died
@@ -62,14 +67,23 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` different TCP ports of 127.0.0.1 that nobody listened on a moment ago."""
+    """Return `count` different TCP ports of 127.0.0.1 that nobody used a moment ago, for servers that may start again.
+
+    Raises:
+        BackfillError: among a thousand there were not so many.
+    """
     with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(count):
+        ports: list[int] = []
+        for port in secrets.SystemRandom().sample(SERVER_PORTS, PORTS_TRIED_MAX):
             listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            listener.bind(("127.0.0.1", 0))
-            ports.append(int(listener.getsockname()[1]))
-        return ports
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise BackfillError(f"find {count} free ports of 127.0.0.1: found {len(ports)} in {PORTS_TRIED_MAX}")
 
 
 def descendants(pid: int) -> list[int]:

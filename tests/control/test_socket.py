@@ -121,7 +121,7 @@ async def test_a_client_that_reads_nothing_is_shut_out_and_others_are_served(
 ) -> None:
     monkeypatch.setattr(control_socket, "IDLE_SECONDS", 2.0)
     monkeypatch.setattr(control_socket, "CONNECTIONS_MAX", 1)
-    desk = Desk(Done("x" * 10_000_000))
+    desk = Desk(Done("x" * 1_000_000))
     async with served(path, desk):
         deaf = socket.socket(socket.AF_UNIX)
         deaf.connect(str(path))
@@ -195,8 +195,6 @@ def test_where_nobody_listens_a_client_is_unanswered(path: Path, left: str) -> N
 async def test_a_stranger_that_listens_there_is_told_apart_from_a_daemon(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_client, "ANSWER_SECONDS", 0.2)
-
     async def with_answer(sends: bytes | None) -> BackfillError:
         await trio.Path(path).unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as stranger:
@@ -222,6 +220,7 @@ async def test_a_stranger_that_listens_there_is_told_apart_from_a_daemon(
 
     assert "expected a reply of a daemon" in (await with_answer(b"220 smtp ready\n")).problem
     assert "without an answer" in (await with_answer(b"")).problem
+    monkeypatch.setattr(control_client, "ANSWER_SECONDS", 0.2)
     silent = await with_answer(None)
     assert isinstance(silent, UnreachableError)
     assert "no answer within" in silent.problem

@@ -37,6 +37,7 @@ class CountingProxy:
         self._lock = threading.Lock()
         self._gate = threading.Condition()
         self._held: Callable[[str], bool] | None = None
+        self._passing = 0
         self._late = False
         self._waiting: Counter[str] = Counter()
         self._open = 0
@@ -74,10 +75,10 @@ class CountingProxy:
         with self._lock:
             return sum(one.method == "PUT" and one.status // 100 == 2 for one in self._exchanges)
 
-    def hold(self, key: Callable[[str], bool] = lambda _key: True) -> None:
-        """Keep PUTs of such keys waiting from now on."""
+    def hold(self, key: Callable[[str], bool] = lambda _key: True, *, after: int = 0) -> None:
+        """Keep PUTs of such keys waiting from now on, but for the first `after` of them."""
         with self._gate:
-            self._held = key
+            self._held, self._passing = key, after
 
     def release(self, *, late: bool = False) -> None:
         """Let go what waits; requests whose client is gone by now only if they are to arrive late."""
@@ -149,6 +150,9 @@ class CountingProxy:
         """Wait while `key` is held; False if it is not to go on, since its client went away meanwhile."""
         with self._gate:
             if self._held is None or not self._held(key):
+                return True
+            if self._passing > 0:
+                self._passing -= 1
                 return True
             self._waiting[key] += 1
             # One that waits is not on its way to the server.

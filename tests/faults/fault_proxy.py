@@ -18,6 +18,8 @@ from typing import Self
 
 import trio
 
+from daemon.demo.processes import free_ports
+
 HOST = "127.0.0.1"
 CHUNK_BYTES = 64 * 1024
 READY_SECONDS = 10.0
@@ -77,7 +79,7 @@ class FaultProxy:
         self._line: deque[Fault] = deque()
         self._always: Fault | None = None
         self._listener: trio.SocketListener | None = None
-        self.port = 0
+        (self.port,) = free_ports(1)
         self.struck = 0
 
     def __enter__(self) -> Self:
@@ -162,7 +164,6 @@ class FaultProxy:
     def _listen(self) -> None:
         listener = socket.create_server((HOST, self.port), backlog=256)
         listener.setblocking(False)
-        self.port = int(listener.getsockname()[1])
         self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
         self._nursery.start_soon(self._accept, self._listener)
 
@@ -183,6 +184,9 @@ class FaultProxy:
                 _reset(client)
                 return
             async with server:
+                if self._listener is None:  # refused meanwhile
+                    _reset(client)
+                    return
                 connection = _Connection(self, client, server)
                 self._connections.add(connection)
                 try:

@@ -114,8 +114,10 @@ def fails_recording(
         world.until_held(daemon, CONCURRENCY)
         seen = world.ledger().events
         broken.touch()
-        proxy.release()
+        proxy.release(late=True)
         code = daemon.exit_code()
+        eventually(lambda: not proxy.waiting(), "the proxy lets go")
+        proxy.exchanges()  # waits until what was let go has been answered
         problem = told(daemon)
     world.wrapper = []
     assert world.ledger().events[: len(seen)] == seen

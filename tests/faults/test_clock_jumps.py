@@ -10,8 +10,9 @@ import pytest
 
 from tests.conftest import Database
 from tests.faults import raw_journal
+from tests.faults.counting_proxy import CountingProxy
 from tests.faults.watched import Watched, run_to_the_end
-from tests.faults.worlds import Table, World
+from tests.faults.worlds import Table, World, is_row
 from tests.s3_servers import S3Server
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
@@ -50,10 +51,10 @@ class Clock:
 
 
 @pytest.fixture
-def watched(database: Database, weed: S3Server, tmp_path: Path) -> Watched:
-    """A table straight before weed, which answers whoever is 15 minutes off with RequestTimeTooSkewed."""
+def watched(database: Database, weed: S3Server, proxy: CountingProxy, tmp_path: Path) -> Watched:
+    """A table before weed, which answers whoever is 15 minutes off with RequestTimeTooSkewed."""
     tables = [Table("rows")]
-    world = World(tmp_path, database.dsn, database.sql, weed, tables, upload={"concurrency": 4})
+    world = World(tmp_path, database.dsn, database.sql, weed, tables, proxy, upload={"concurrency": 4})
     world.fill(tables[0], ROWS)
     return Watched.of(world, concurrency=4)
 
@@ -66,14 +67,16 @@ def skewed_answers(world: World) -> int:
 
 @pytest.mark.parametrize("minutes", [MINUTES, -MINUTES])
 def test_a_clock_that_jumps_in_mid_run_is_corrected_by_the_servers_and_the_log_keeps_its_order(
-    watched: Watched, minutes: int
+    watched: Watched, proxy: CountingProxy, minutes: int
 ) -> None:
     world = watched.world
     clock = Clock(world)
+    proxy.hold(is_row, after=20)
     with world.daemon() as daemon:
         world.until_settled(daemon, 20)
         before = raw_journal.head_of(world.journal)
         clock.shift(minutes)
+        proxy.release()
         assert daemon.exit_code() == 0, daemon.output()
     clock.heal()
     watched.check_end()

@@ -51,7 +51,7 @@ def test_what_a_dry_run_says_of_a_killed_migration_is_what_its_resume_then_does(
     (table,) = world.tables
     world.fill(table, ROWS)
     world.upload = {"concurrency": 8, "key_batch_size": 40}
-    world.throttle = {"rows_per_second": 120}
+    world.throttle = {"rows_per_second": 60}
     foreign = world.object_key("rows", "897-row")
     asked(world, "PUT", foreign, b"another's")
     with world.daemon() as daemon:
@@ -69,7 +69,7 @@ def test_what_a_dry_run_says_of_a_killed_migration_is_what_its_resume_then_does(
     assert contents(world.directory) == before
     assert world.bucket.listing(world.prefix) == objects
 
-    assert document["settings_changed"] == ["throttle.rows_per_second: 120, now not set"]
+    assert document["settings_changed"] == ["throttle.rows_per_second: 60, now not set"]
     (source,) = document["sources"]
     left = world.ledger()
     head = document["head_seq"]

@@ -167,6 +167,8 @@ def test_a_failover_to_a_standby_without_the_newest_rows_keeps_what_was_copied_a
         "insert into rows select 'tail' || n, timestamptz '2024-06-01 12:00Z' + n * interval '1 s', 'x'::bytea"
         " from generate_series(1, 500) n"
     )
+    # One to plan, one to fetch: uploads are in the plan's order, so what is let through comes before what is held.
+    pair.postgres = {"connections": 2}
     watched = Watched.of(pair, concurrency=CONCURRENCY)
     proxy.hold(lambda key: is_row(key) and "/tail49" not in key)
     with pair.daemon() as daemon:

@@ -19,7 +19,7 @@ from journal.schema import SCHEMA_VERSION
 from tests.faults.counting_proxy import CountingProxy
 from tests.faults.waiting import eventually
 from tests.faults.watched import Watched, run_to_the_end
-from tests.faults.worlds import PROBE, ROOT, World
+from tests.faults.worlds import ROOT, World, is_row
 
 LAST_OF = {1: "626146a", 2: "a3c06f3"}
 """The last commit that wrote a schema, by its version."""
@@ -55,9 +55,9 @@ def test_a_run_that_an_older_release_began_is_upgraded_and_ends_right_even_if_th
     world.fill(table, 300)
     world.upload = {"concurrency": 8, "key_batch_size": 100}
     watched = Watched.of(world, concurrency=8)
+    proxy.hold(is_row, after=1)
     with world.daemon() as daemon:
         world.until_settled(daemon, 1)
-        proxy.hold(lambda key: not key.endswith(PROBE))
         world.until_held(daemon, 8)
         assert daemon.kill()
     proxy.release()

@@ -49,13 +49,13 @@ def test_a_frozen_daemon_is_ended_by_the_watchdog_and_started_again(make_instanc
     frozen.until("NRestarts", "1")
     frozen.world.proxy.release()
     frozen.until_done()
-    assert "Watchdog timeout" in frozen.log()
+    frozen.until_logged("Watchdog timeout")
 
 
 @pytest.mark.parametrize("state", ["waiting", "paused"])
 def test_a_daemon_that_settles_nothing_outlives_its_watchdog(state: str, make_instance: MakeInstance) -> None:
     idle = make_instance(state)
-    idle.adjust("WatchdogSec=2s")
+    idle.adjust("WatchdogSec=5s")
     idle.hold()
     idle.systemctl("start")
     idle.until_held()
@@ -85,7 +85,7 @@ def test_stopped_in_the_middle_it_goes_on_when_started_again(make_instance: Make
     stopped.until("ActiveState", "deactivating")
     stopped.world.proxy.release()
     stopped.until("ActiveState", "inactive")
-    assert stopped.last_line().endswith(f"exit code {int(ExitCode.TERMINATED)}")
+    stopped.until_ended_with(ExitCode.TERMINATED)
     assert "Failed" not in stopped.log()
     assert stopped.events("drain_requested") == 1
     stopped.systemctl("start")
@@ -141,7 +141,7 @@ def test_a_journal_where_the_sandbox_lets_nothing_be_written_waits_for_the_opera
     astray.write(path, configuration.replace("/var/lib/backfill/astray/", ""), mode="0640")
     assert astray.machine.run("systemctl", "start", astray.unit).returncode != 0
     assert (astray.show("ExecMainStatus"), astray.show("NRestarts")) == (str(int(ExitCode.JOURNAL)), "0")
-    assert "/etc/backfill/journal.db.lock: Read-only file system" in astray.log()
+    astray.until_logged("/etc/backfill/journal.db.lock: Read-only file system")
 
 
 def test_an_end_out_of_reach_is_tried_again_for_ever(make_instance: MakeInstance, servers: Servers) -> None:
@@ -153,7 +153,7 @@ def test_an_end_out_of_reach_is_tried_again_for_ever(make_instance: MakeInstance
     try:
         away.machine.must("systemctl", "start", "--no-block", away.unit)
         away.until("NRestarts", "2")
-        assert "status=5" in away.log()
+        away.until_logged("status=5")
     finally:
         servers.postgres.start()
     away.until_done()
@@ -168,7 +168,7 @@ def test_it_waits_for_an_end_that_is_out_of_reach_longer_than_a_start_may_take(
     try:
         patient.machine.must("systemctl", "start", "--no-block", patient.unit)
         patient.until_it_has_lasted("activating", SHORT_SECONDS + 1)
-        assert "attempt 3 failed" in patient.log()
+        patient.until_logged("attempt 3 failed")
     finally:
         servers.postgres.start()
     patient.until_done()
@@ -183,7 +183,7 @@ def test_a_start_that_waits_can_be_stopped(make_instance: MakeInstance, servers:
         unwanted.systemctl("stop")
     finally:
         servers.postgres.start()
-    assert unwanted.last_line().endswith(f"exit code {int(ExitCode.TERMINATED)}")
+    unwanted.until_ended_with(ExitCode.TERMINATED)
     assert "Failed" not in unwanted.log()
 
 
@@ -197,7 +197,7 @@ def test_a_long_drain_is_granted_more_than_a_stop_may_take(make_instance: MakeIn
     slow.until_it_has_lasted("deactivating", SHORT_SECONDS + 1)
     slow.world.proxy.release()
     slow.until("ActiveState", "inactive")
-    assert slow.last_line().endswith(f"exit code {int(ExitCode.TERMINATED)}")
+    slow.until_ended_with(ExitCode.TERMINATED)
 
 
 @pytest.mark.parametrize(("secret", "way_out"), [("pgpass", "PGPASSFILE"), ("aws", "AWS_ACCESS_KEY_ID")])
@@ -208,7 +208,7 @@ def test_without_a_file_of_secrets_it_starts_and_says_what_is_missing(
     bare.machine.must("rm", f"/etc/backfill/credentials/{bare.name}.{secret}")
     assert bare.machine.run("systemctl", "start", bare.unit).returncode != 0
     assert (bare.show("ActiveState"), bare.show("ExecMainStatus")) == ("failed", "6")
-    assert way_out in bare.log()
+    bare.until_logged(way_out)
 
 
 def test_a_reload_reads_the_configuration_again(make_instance: MakeInstance) -> None:
