@@ -189,10 +189,9 @@ class PassRunner:
             await self._call(stage.sort)
         totals = await self._call(stage.totals)
         refuse_undecided_nulls(current.spec, Exclusions(**totals.excluded))
-        repeated = await self._call(stage.repeated_key)
-        if current.kind == "snapshot" and repeated is not None:
+        if current.kind == "snapshot" and totals.repeated:
             raise SourceUnfitError(
-                f"plan {current.spec.name}: {totals.repeated} rows repeat the key of another, such as {repeated!r}, "
+                f"plan {current.spec.name}: {totals.repeated} rows repeat the key of another, such as {totals.repeated_key!r}, "
                 f"expected ({', '.join(current.spec.key)}) to be unique",
                 "name columns in source.key that identify a row",
             )

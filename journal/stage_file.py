@@ -1,6 +1,6 @@
 """The file that a planning pass is staged in: `<journal>.stage`, a throw-away SQLite database.
 
-Every row carries a checksum over its values, verified when it is read: the file outlives crashes and may lie on disks
+Every row carries a checksum over its values, verified before it counts: the file outlives crashes and may lie on disks
 that forget, and a key whose bits have turned would be planned as another one, so its own row would never be copied.
 """
 
@@ -28,13 +28,13 @@ FORMAT = 2
 SCHEMA = f"""
 create table pass (source integer not null, number integer not null, scope text not null, sort_order text not null,
     memo text not null, crc integer not null) strict;
-create table sorting (rows integer not null, repeated integer not null, crc integer not null) strict;
+create table sorting (rows integer not null, seen integer not null, excluded text not null, repeated integer not null,
+    repeated_key text, crc integer not null) strict;
 create table staged (row_key text not null, created_at integer, size integer not null, relation integer not null,
     crc integer not null) strict;
 create table swept (relation integer not null, filenode integer not null, first_block integer not null,
     next_block integer, seen integer not null, kept integer not null, excluded text not null,
     crc integer not null) strict;
-create table repeated (row_key text primary key, kept integer not null, reads integer not null) strict, without rowid;
 create table sorted (position integer primary key, row_key text not null, created_at integer,
     size integer not null, crc integer not null) strict;
 pragma user_version = {FORMAT}
@@ -45,7 +45,7 @@ _DAMAGE = {
     *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB),
     # Its schema is wrong, or its header says that only newer versions may write: a disk that is read-only
     # would not let it be deleted either.
-    *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY),
 }
 """What SQLite answers where the file is wrong."""
 

@@ -12,9 +12,11 @@ import os
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from journal.checkpoint import Order
+from journal.errors import JournalFailed
 from journal.stage_file import (
     SCHEMA,
     StageLost,
@@ -72,16 +74,13 @@ class StageTotals:
         seen: rows the scans returned, excluded ones included.
         excluded: rows left out, by reason.
         repeated: reads of a key beyond its first; known after `sort`.
+        repeated_key: one key that was read more than once, or None.
     """
 
     seen: int
     excluded: dict[str, int]
-    repeated: int
-
-
-class _Sorted(NamedTuple):
-    rows: int
-    repeated: int
+    repeated: int = 0
+    repeated_key: str | None = None
 
 
 class Stage:
@@ -102,7 +101,10 @@ class Stage:
         if len(kept) != 1 or kept[0][:-1] != belongs or len(done) > 1:
             raise self._lost(f"it belongs to {[row[:-1] for row in kept]}, expected {belongs}")
         self.memo: str = kept[0][-1]
-        self._sorted = _Sorted(*done[0]) if done else None
+        self._rows: int | None = None
+        if done:
+            self._rows, seen, excluded, repeated, key = done[0]
+            self._totals = StageTotals(seen, json.loads(excluded), repeated, key)
 
     @classmethod
     def create(cls, journal: Path, identity: StageIdentity, *, memo: str) -> Stage:
@@ -123,7 +125,10 @@ class Stage:
                         connection.execute(statement)
                     row = (identity.source, identity.number, identity.scope, identity.order.value, memo)
                     connection.execute("insert into pass values (?, ?, ?, ?, ?, ?)", (*row, crc_of(*row)))
-                return cls(journal, connection, identity)
+                try:
+                    return cls(journal, connection, identity)
+                except StageLost as lost:  # what was written this moment is read otherwise
+                    raise JournalFailed(lost.problem, "check the disk, then run again") from lost
 
     @classmethod
     def resume(cls, journal: Path, identity: StageIdentity) -> Stage:
@@ -144,7 +149,7 @@ class Stage:
     @property
     def is_sorted(self) -> bool:
         """Whether `sort` has been completed; nothing can be added any more."""
-        return self._sorted is not None
+        return self._rows is not None
 
     def close(self) -> None:
         """Close the file and keep it, to be resumed."""
@@ -156,7 +161,11 @@ class Stage:
         discard_stage(self._journal)
 
     def progress(self) -> dict[int, RelationProgress]:
-        """Return how far each relation that was begun has been swept."""
+        """Return how far each relation that was begun has been swept.
+
+        Raises:
+            StageLost: a range is not as it was kept, or does not follow the one before.
+        """
         reached: dict[int, RelationProgress] = {}
         for relation, filenode, first_block, next_block, *_ in self._swept():
             if reached.get(relation, (filenode, 0)) != (filenode, first_block):
@@ -187,19 +196,24 @@ class Stage:
         """
         with self._guarded("write"), self._db:
             self._db.execute("begin immediate")
-            last = self._db.execute(
-                "select filenode, next_block from swept where relation = ? order by rowid desc limit 1",
-                (relation,),
-            ).fetchone()
-            if (last or (filenode, 0)) != (filenode, first_block) or self.is_sorted:
+            last = (filenode, 0)
+            for kept in self._checked(
+                self._db.execute(
+                    "select * from swept where relation = ? order by rowid desc limit 1", (relation,)
+                )
+            ):
+                last = (kept[1], kept[3])
+            if last != (filenode, first_block) or self.is_sorted:
                 raise ValueError(
                     f"range at block {first_block} of {relation}/{filenode} does not follow {last}"
                 )
             before = self._db.total_changes
             insert = f"insert into staged values (?, ?, ?, {relation:d}, ?)"  # noqa: S608 -- an integer
-            self._db.executemany(insert, ((*row, crc_of_key(*row)) for row in rows))
-            kept = self._db.total_changes - before
-            swept = (relation, filenode, first_block, next_block, seen, kept, json.dumps(dict(excluded)))
+            self._db.executemany(
+                insert, ((key, at, size, crc_of_key(key, at, size)) for key, at, size in rows)
+            )
+            added = self._db.total_changes - before
+            swept = (relation, filenode, first_block, next_block, seen, added, json.dumps(dict(excluded)))
             self._db.execute("insert into swept values (?, ?, ?, ?, ?, ?, ?, ?)", (*swept, crc_of(*swept)))
 
     def restart_relation(self, relation: int) -> None:
@@ -213,20 +227,17 @@ class Stage:
         """Put the rows in processing order, each key once: of repeated reads the last one counts.
 
         Raises:
-            StageLost: rows are missing that a range had brought.
+            StageLost: rows are missing that a range had brought, or are not what it brought.
         """
+        self.progress()
+        totals = self.totals()
+        expected = sum(swept[5] for swept in self._swept())
         with self._guarded("sort"), self._db:
             self._db.execute("begin immediate")
             (staged,) = self._db.execute("select count(*) from staged").fetchone()
-            swept = sum(row[5] for row in self._swept())
-            if staged != swept:
-                raise self._lost(f"{staged} rows, expected {swept}")
-            self._db.execute(
-                "insert into repeated select row_key, max(rowid), count(*) - 1 from staged"
-                " group by row_key having count(*) > 1"
-            )
-            (repeated,) = self._db.execute("select coalesce(sum(reads), 0) from repeated").fetchone()
-            dropped = self._drop_repeats() if repeated else 0
+            if staged != expected:
+                raise self._lost(f"{staged} rows, expected {expected}")
+            repeated, key = self._drop_repeats()
             direction = "desc" if self._identity.order is Order.NEWEST_FIRST else "asc"
             for part in (
                 f"where created_at is not null order by created_at {direction}, row_key {direction}",
@@ -235,33 +246,54 @@ class Stage:
                 ordered = f"insert into sorted select null, row_key, created_at, size, crc from staged {part}"  # noqa: S608 -- constants
                 self._db.execute(ordered)
             (rows,) = self._db.execute("select coalesce(max(position), 0) from sorted").fetchone()
-            if not rows == staged - dropped == staged - repeated:
-                raise self._lost(f"{rows} rows sorted and {dropped} dropped of {staged}, {repeated} repeated")
-            self._db.execute("insert into sorting values (?, ?, ?)", (rows, repeated, crc_of(rows, repeated)))
-        self._sorted = _Sorted(rows, repeated)
+            if rows != staged - repeated:
+                raise self._lost(f"{rows} rows sorted of {staged}, {repeated} repeated")
+            done = (rows, totals.seen, json.dumps(totals.excluded), repeated, key)
+            self._db.execute("insert into sorting values (?, ?, ?, ?, ?, ?)", (*done, crc_of(*done)))
+        self._rows, self._totals = rows, StageTotals(totals.seen, totals.excluded, repeated, key)
 
-    def _drop_repeats(self) -> int:
-        """Delete all reads of a repeated key but the last; return how many."""
-        is_repeat = (
-            "from staged where exists (select 1 from repeated"
-            " where repeated.row_key = staged.row_key and repeated.kept <> staged.rowid)"
+    def _drop_repeats(self) -> tuple[int, str | None]:
+        """Delete all reads of a repeated key but the last; return how many, and one such key."""
+        self._db.execute(
+            "create temp table repeated (row_key text primary key, kept integer, dropped integer)"
         )
-        # Which read was the last is told by the order alone, and a key with a flipped bit can be another's repeat.
-        (found,) = self._db.execute("pragma quick_check(1)").fetchone()
-        if found != "ok":
-            raise self._lost(str(found))
-        for _ in self._checked(self._db.execute(f"select row_key, created_at, size, crc {is_repeat}")):
-            pass
-        return self._db.execute(f"delete {is_repeat}").rowcount
+        self._db.execute(
+            "insert into repeated select row_key, max(rowid), count(*) - 1 from staged group by row_key having count(*) > 1"
+        )
+        repeated, key = self._db.execute(
+            "select coalesce(sum(dropped), 0), min(row_key) from repeated"
+        ).fetchone()
+        if repeated:
+            # Only the order tells which read was the last, and a key with a flipped bit may be another's repeat.
+            (found,) = self._db.execute("pragma quick_check(staged)").fetchone()
+            if found != "ok":
+                raise self._lost(str(found))
+            reads = self._db.execute(
+                "select row_key, created_at, size, crc from staged where row_key in (select row_key from repeated)"
+            )
+            for _ in self._checked(reads):
+                pass
+            self._db.execute(
+                "delete from staged where row_key in (select row_key from repeated)"
+                " and rowid not in (select kept from repeated)"
+            )
+        self._db.execute("drop table repeated")
+        return repeated, key
 
     def totals(self) -> StageTotals:
-        """Count what is staged."""
+        """Count what is staged.
+
+        Raises:
+            StageLost: a range is not as it was kept.
+        """
+        if self.is_sorted:
+            return self._totals
         excluded: Counter[str] = Counter()
         seen = 0
-        for _, _, _, _, range_seen, _, reasons in self._swept():
-            seen += range_seen
-            excluded.update(json.loads(reasons))
-        return StageTotals(seen, dict(excluded), self._sorted.repeated if self._sorted else 0)
+        for swept in self._swept():
+            seen += swept[4]
+            excluded.update(json.loads(swept[6]))
+        return StageTotals(seen, dict(excluded))
 
     def page(self, after: int, limit: int = PAGE_ROWS_MAX) -> list[StagedRow]:
         """Return up to `limit` rows in processing order that follow the `after`-th; empty at the end.
@@ -275,12 +307,13 @@ class Stage:
                 " order by position limit ?",
                 (after, limit),
             ).fetchall()
-        end = min(after + limit, self._sorted.rows if self._sorted else 0)
-        if [position for position, *_ in found] != list(range(after + 1, end + 1)):
+        end = min(after + limit, self._rows or 0)
+        if list(map(itemgetter(0), found)) != list(range(after + 1, end + 1)):
             raise self._lost(f"rows missing between {after + 1} and {end}")
-        if any(crc_of_key(*row) != crc for _, *row, crc in found):
+        rows = [(key, at, size) for _, key, at, size, crc in found if crc_of_key(key, at, size) == crc]
+        if len(rows) != len(found):
             raise self._lost(_ALTERED)
-        return [(row_key, created_at, size) for _, row_key, created_at, size, _ in found]
+        return rows
 
     def position_of(self, row_key: str) -> int:
         """Return the place of `row_key` in processing order, from 1.
@@ -303,12 +336,6 @@ class Stage:
             raise self._lost(f"{before} rows stand before the {position}th")
         return position
 
-    def repeated_key(self) -> str | None:
-        """Return one key that was read more than once, or None."""
-        with self._guarded("read"):
-            found = self._db.execute("select row_key from repeated limit 1").fetchone()
-        return None if found is None else str(found[0])
-
     def suspects(
         self, *, longer_than: int, reserved: str, after: int, limit: int = PAGE_ROWS_MAX
     ) -> list[tuple[int, str]]:
@@ -323,15 +350,20 @@ class Stage:
                 the prefix.
             after: place to continue after; 0 at first.
             limit: suspects returned at most.
+
+        Raises:
+            StageLost: one is not as it was staged.
         """
         with self._guarded("read"):
-            return self._db.execute(
-                "select position, row_key from sorted where position > ? and (row_key glob ? or row_key in ('', '.')"
+            found = self._db.execute(
+                "select position, row_key, created_at, size, crc from sorted where position > ? and (row_key glob ? or row_key in ('', '.')"
                 " or instr(row_key, '..') or instr(row_key, '\"\"') or length(cast(row_key as blob)) > ?"
                 " or instr(row_key, ?) or instr(row_key, ?) or instr(?, row_key) or instr(?, row_key))"
                 " order by position limit ?",
                 (after, _SUSPECT_GLOB, longer_than, *(reserved, reserved[::-1]) * 2, limit),
             ).fetchall()
+        rows = self._checked(row[1:] for row in found)
+        return [(row[0], key) for row, (key, _, _) in zip(found, rows, strict=True)]
 
     def _swept(self) -> list[tuple[Any, ...]]:
         with self._guarded("read"):

@@ -29,8 +29,9 @@ LOG_TAIL_BYTES = 2000
 """How much of a child's output an error about it quotes."""
 SERVER_PORTS = range(10_000, 32_768)
 """Below what Linux gives to clients and to whoever asks for any port (ip_local_port_range, from 32768; others follow RFC
-6335, from 49152): a server that was stopped finds its port free when it is started again."""
+6335, from 49152): hardly anybody takes the port of a server that is stopped before it is started again."""
 PORTS_TRIED_MAX = 1000
+"""Drawn for one answer."""
 
 # Runs between fork and exec in place of preexec_fn, which Python 3.12 warns about in a process with threads.
 # prctl option 1 is PR_SET_PDEATHSIG; a change of uid clears it, so it comes after. The parent may have died
@@ -70,16 +71,17 @@ def free_ports(count: int) -> list[int]:
     """Return `count` different TCP ports of 127.0.0.1 that nobody used a moment ago, for servers that may start again.
 
     Raises:
-        BackfillError: among a thousand there were not so many.
+        BackfillError: `PORTS_TRIED_MAX` draws brought fewer.
     """
     with contextlib.ExitStack() as stack:
         ports: list[int] = []
         for port in secrets.SystemRandom().sample(SERVER_PORTS, PORTS_TRIED_MAX):
-            listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+                try:
+                    listener.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                stack.enter_context(listener.dup())
             ports.append(port)
             if len(ports) == count:
                 return ports

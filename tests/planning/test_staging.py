@@ -97,7 +97,7 @@ def test_a_key_read_again_in_another_relation_keeps_the_last_read(stage: Stage) 
     add(stage, [("a", 2, 20)], relation=8)
     stage.sort()
     assert everything(stage) == [("a", 2, 20), ("b", 1, 1)]
-    assert stage.repeated_key() == "a"
+    assert stage.totals().repeated_key == "a"
 
 
 def test_a_stage_resumes_with_its_rows_progress_and_memo(stage: Stage, journal: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.demo.processes import ChildProcess, descendants, free_ports, scrubbed
+from daemon.demo.processes import SERVER_PORTS, ChildProcess, descendants, free_ports, scrubbed
+from daemon.errors import BackfillError
 
 PYTHON = Path(sys.executable)
 DEADLINE = 10.0
@@ -45,8 +47,20 @@ def test_scrubbing_drops_what_leads_away_from_loopback_and_keeps_the_rest():
     }
 
 
-def test_free_ports_are_different_ones():
-    assert len(set(free_ports(20))) == 20
+def test_free_ports_are_different_ones_that_are_lent_to_no_client():
+    found = free_ports(20)
+    assert len(set(found)) == 20
+    assert set(found) <= set(SERVER_PORTS)
+
+
+def test_a_port_in_use_is_not_called_free(monkeypatch):
+    taken, free = free_ports(2)
+    monkeypatch.setattr("daemon.demo.processes.SERVER_PORTS", [taken, free])
+    monkeypatch.setattr("daemon.demo.processes.PORTS_TRIED_MAX", 2)
+    with socket.create_server(("127.0.0.1", taken)):
+        assert free_ports(1) == [free]
+        with pytest.raises(BackfillError, match="found 1 in 2"):
+            free_ports(2)
 
 
 def test_a_child_that_ignores_the_polite_signal_is_killed(tmp_path, monkeypatch):

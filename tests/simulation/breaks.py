@@ -289,8 +289,10 @@ BREAKS = (
         "ties skipped on resuming",
         "Sealing goes on behind the last created_at that was sealed, not behind the last row.",
         "journal/staging.py",
-        '"select position from sorted where row_key = ?"',
-        '"select max(position) from sorted where created_at is (select created_at from sorted where row_key = ?)"',
+        "            position = int(found[0])\n",
+        "            (position,) = self._db.execute(\n"
+        '                "select max(position) from sorted where created_at is ?", (found[2],)\n'
+        "            ).fetchone()\n",
     ),
     Break(
         "batch lost after a failed snapshot",
