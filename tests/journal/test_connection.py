@@ -355,20 +355,31 @@ def test_what_sqlite_raises_at_opening_is_told_apart(
     with pytest.raises(JournalError) as refused, opening(Path("j")):
         raise an_error(code, "SQLITE_X")
     assert (type(refused.value), refused.value.problem) == (expected, told)
+    assert refused.value.hint
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
+    ("code", "expected", "told"),
     [
-        (sqlite3.SQLITE_FULL, JournalFull),
-        (sqlite3.SQLITE_FULL | EXTENDED, JournalFull),
-        (sqlite3.SQLITE_IOERR, JournalFailed),
-        (sqlite3.SQLITE_CORRUPT, JournalFailed),
-        (None, JournalFailed),
+        (sqlite3.SQLITE_FULL, JournalFull, "nothing of this batch is recorded"),
+        (sqlite3.SQLITE_FULL | EXTENDED, JournalFull, "nothing of this batch is recorded"),
+        (
+            sqlite3.SQLITE_IOERR,
+            JournalFailed,
+            "it went wrong (SQLITE_X); whether the last batch was committed",
+        ),
+        (sqlite3.SQLITE_CORRUPT, JournalFailed, "whether the last batch was committed is unknown"),
+        (None, JournalFailed, "whether the last batch was committed is unknown"),
     ],
 )
-def test_only_a_full_disk_leaves_a_failed_write_known(code: int | None, expected: type[JournalError]) -> None:
-    assert type(failed_in_midrun(Path("j"), an_error(code))) is expected
+def test_only_a_full_disk_leaves_a_failed_write_known(
+    code: int | None, expected: type[JournalError], told: str
+) -> None:
+    failed = failed_in_midrun(Path("j"), an_error(code, "SQLITE_X"))
+    assert type(failed) is expected
+    assert failed.problem.startswith("write to journal j: ")
+    assert told in failed.problem
+    assert "start again" in failed.hint
 
 
 @pytest.mark.parametrize("shape", [TypeError, ValueError, KeyError, AttributeError])
