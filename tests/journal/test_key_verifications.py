@@ -210,6 +210,14 @@ def test_a_finding_of_an_earlier_program_belongs_to_no_later_run(journal: Journa
     assert verified(journal, 2) == [(ends[0], "list", False), (ends[2], "list", False)]
 
 
+def test_a_finding_belongs_to_the_run_that_it_names_although_another_ended_before(journal: Journal) -> None:
+    first, second = begin(journal), begin(journal)
+    name(journal, second, 2)
+    end = finish(journal, first)
+    finish(journal, second)
+    assert verified(journal, 2) == [(end, "list", False)]
+
+
 @pytest.mark.parametrize("outcome", [Outcome.STORED, Outcome.RECOVERED, Outcome.PRESENT])
 def test_every_outcome_that_leaves_an_object_is_verified(journal: Journal, outcome: Outcome) -> None:
     settle(journal, [7], outcome)

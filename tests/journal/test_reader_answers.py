@@ -93,11 +93,12 @@ def test_a_query_that_fails_leaves_no_transaction_behind(path: Path) -> None:
 
 
 def test_what_sqlite_refuses_is_told_with_the_journals_name(path: Path) -> None:
-    with (
-        Reader.open(path) as reader,
-        pytest.raises(JournalError, match=r"open journal .*journal\.db: no such table"),
-    ):
-        reader.read(lambda connection: connection.execute("SELECT * FROM nowhere"))
+    told = r"open journal .*journal\.db: no such table"
+    with Reader.open(path) as reader:
+        with pytest.raises(JournalError, match=told):
+            reader.read(lambda connection: connection.execute("SELECT * FROM nowhere"))
+        with pytest.raises(JournalError, match=told), reader.working_connection() as connection:
+            connection.execute("SELECT * FROM nowhere")
 
 
 def test_an_immutable_read_is_tried_three_times(path: Path) -> None:

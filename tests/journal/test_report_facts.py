@@ -83,8 +83,8 @@ def test_classes_of_failures_beyond_those_told_are_counted(journal: Journal) -> 
 
 
 def test_parked_keys_are_named_by_source_and_place_with_what_they_were_parked_for(journal: Journal) -> None:
-    journal.record([Parked(12, "forbidden", "403")], now_us=NOW_US + 1)
     journal.record([Parked(7, "rejected", "400")], now_us=NOW_US + 2)
+    journal.record([Parked(12, "forbidden", "403")], now_us=NOW_US + 1)
     journal.record([Parked(3, "foreign_object", "another")], now_us=NOW_US + 3)
     park(journal, 1)
     journal.requeue(row_keys=["k00000"], who="op", now_us=NOW_US)

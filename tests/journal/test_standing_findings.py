@@ -207,6 +207,18 @@ def test_a_finding_that_tells_neither_run_nor_source_nor_tier_stands_as_such(jou
     assert found(journal) == (StandingFinding(0, "", 0, "missing", 1, "k00000"),)
 
 
+def test_a_finding_without_a_tier_is_told_anew_by_its_like_and_taken_back_by_no_other_event(
+    journal: Journal,
+) -> None:
+    data = {"findings": [["missing", 1, "k1", ""]], "ordinals": [1]}
+    expected = (StandingFinding(0, "", 0, "missing", 1, "k00000"),)
+    journal.note(Kind.FINDING_RECORDED, data, now_us=NOW_US)
+    journal.note(Kind.HOOK_RAN, {}, ordinal=1, now_us=NOW_US)
+    assert found(journal) == expected
+    journal.note(Kind.FINDING_RECORDED, data, now_us=NOW_US)
+    assert found(journal) == expected
+
+
 def test_what_is_kept_of_events_changes_no_answer(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = begin(journal), begin(journal)
     for run in (first, second):
