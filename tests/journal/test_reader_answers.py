@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from journal import reader as reader_module
+from journal.connection import spill_into
 from journal.entries import AttemptFailed, Settled
 from journal.errors import JournalCorrupt, JournalError
 from journal.events import Kind
@@ -19,7 +22,6 @@ from tests.journal.journals import MD5, NOW_US, plan, planned, reopen, rows, set
 from tests.journal.test_reader import unwritable
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
 
 
@@ -177,6 +179,8 @@ def test_a_file_that_can_not_be_opened_is_told_with_who_can(
 
 
 def test_a_working_connection_spills_beside_the_journal_and_is_closed_at_the_end(path: Path) -> None:
+    with closing(sqlite3.connect(":memory:")) as earlier:
+        spill_into(earlier, path.parent.parent)
     with Reader.open(path) as reader:
         with reader.working_connection() as connection:
             connection.execute("CREATE TEMP TABLE t AS SELECT * FROM outcome")

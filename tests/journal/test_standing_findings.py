@@ -231,11 +231,18 @@ def test_what_is_kept_of_events_changes_no_answer(journal: Journal, monkeypatch:
         assert found(journal) == expected
 
 
-def test_a_look_that_found_one_thing_takes_another_back_although_it_could_not_read(rotten: Journal) -> None:
+def test_a_look_that_found_another_thing_takes_one_back_although_it_could_not_read_all(
+    rotten: Journal,
+) -> None:
     run = begin(rotten)
-    name(rotten, run, 1, kind="missing")
-    name(rotten, run, 1, kind="unreadable")
-    assert ("content", "differing", 1, "k00001") in standing(rotten)
+    findings = [["missing", 1, "k1", ""], ["unreadable", 1, "k1", ""]]
+    data = {"run": run, "tier": "content", "findings": findings, "ordinals": [1]}
+    rotten.note(Kind.FINDING_RECORDED, data, source=1, now_us=NOW_US)
+    assert standing(rotten) == [
+        ("content", "differing", 1, "k00001"),
+        ("content", "missing", 1, "k00000"),
+        ("content", "unreadable", 1, "k00000"),
+    ]
 
 
 def test_only_looks_of_its_tier_at_its_key_and_behind_it_tell_of_a_finding(journal: Journal) -> None:
