@@ -124,3 +124,15 @@ def test_whether_a_journal_is_there_is_not_guessed(
             is_there(tmp_path / "journal.db")
     assert refused.value.problem.endswith(f"journal.db: {told}")
     assert "migration.journal" in refused.value.hint
+
+
+@pytest.mark.parametrize("odd", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\xa0", "\u2028"])
+def test_no_character_of_a_name_but_those_that_the_kernel_escapes_ends_a_field_or_a_line(
+    tmp_path: Path, odd: str
+) -> None:
+    place = tmp_path / f"a{odd}b"
+    place.mkdir()
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_bytes(f"1 0 8:1 / {place.resolve()} rw - nfs4 far:/a{odd}b rw\n".encode())
+    with pytest.raises(JournalOnNetworkFilesystem):
+        refuse_network_filesystem(place / "journal.db", mountinfo)
