@@ -13,7 +13,7 @@ from journal.verification_runs import (
     open_run,
     verification_runs,
 )
-from tests.journal.journals import NOW_US, planned, settle, take
+from tests.journal.journals import NOW_US, plan, planned, rows, settle, take
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +132,18 @@ def test_an_open_verification_is_outdated_once_an_outcome_is_taken_back(tmp_path
     journal, source = planned(tmp_path / "journal.db")
     settle(journal, [key.ordinal for key in take(journal, source).keys])
     assert journal.complete(now_us=NOW_US)
+    journal.note(Kind.VERIFICATION_STARTED, {"tier": "list"}, now_us=NOW_US)
+    assert not outdated(journal)
+    journal.revoke([1], Revocation.REPAIR, message="m", who="op", now_us=NOW_US)
+    assert outdated(journal)
+
+
+def test_what_was_taken_back_of_any_source_outdates_an_open_verification(tmp_path: Path) -> None:
+    journal, first = planned(tmp_path / "journal.db")
+    second = plan(journal, rows(2))
+    for source in (first, second):
+        settle(journal, [key.ordinal for key in take(journal, source).keys])
+    journal.revoke([11], Revocation.REPAIR, message="m", who="op", now_us=NOW_US)
     journal.note(Kind.VERIFICATION_STARTED, {"tier": "list"}, now_us=NOW_US)
     assert not outdated(journal)
     journal.revoke([1], Revocation.REPAIR, message="m", who="op", now_us=NOW_US)
