@@ -148,9 +148,13 @@ def test_a_lock_file_is_its_owners_alone_and_says_nothing_of_an_earlier_holder(t
 @pytest.mark.parametrize(
     ("number", "expected", "told"),
     [
-        (errno.ENOSPC, JournalFull, "the disk is full"),
-        (errno.EDQUOT, JournalFull, "the disk is full"),
-        (errno.EIO, JournalError, r"can't write .*journal\.db\.lock: Input/output error"),
+        (errno.ENOSPC, JournalFull, r"lock journal .*journal\.db: the disk is full"),
+        (errno.EDQUOT, JournalFull, r"lock journal .*journal\.db: the disk is full"),
+        (
+            errno.EIO,
+            JournalError,
+            r"lock journal .*journal\.db: can't write .*journal\.db\.lock: Input/output error",
+        ),
     ],
 )
 def test_a_lock_that_can_not_say_who_holds_it_is_given_back(
@@ -187,7 +191,7 @@ def test_a_lock_is_tried_until_its_time_is_up(tmp_path: Path, monkeypatch: pytes
     time = SimpleNamespace(monotonic=lambda: clock[0], sleep=pause)
     monkeypatch.setattr("journal.lock.time", time)
     lock = Lock(tmp_path / "journal.db", now_us=NOW_US)
-    with pytest.raises(JournalLocked, match=r"holds it \(waited 2 s\)"):
+    with pytest.raises(JournalLocked, match=r"open journal .*journal\.db for .* holds it \(waited 2 s\)"):
         Lock(tmp_path / "journal.db", now_us=NOW_US, wait_seconds=2)
     assert pauses == [0.05] * 4
     lock.release()
@@ -211,3 +215,20 @@ def test_a_card_that_tells_less_than_it_should_names_nobody(tmp_path: Path, text
     lock.path.write_text(text)
     assert owner_of(tmp_path / "journal.db") == Owner(0, "unknown", 0)
     lock.release()
+
+
+def test_a_lock_that_is_released_twice_closes_nothing_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close(descriptor: int) -> None:
+        closed.append(descriptor)
+        real(descriptor)
+
+    closed: list[int] = []
+    real = os.close
+    lock = Lock(tmp_path / "journal.db", now_us=NOW_US)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", close)
+        lock.release()
+        lock.release()
+    assert len(closed) == 1
