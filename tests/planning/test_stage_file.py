@@ -125,7 +125,6 @@ def test_only_a_stage_of_the_present_format_is_resumed(version: int, lost: bool)
         (an_error(sqlite3.SQLITE_CORRUPT | EXTENDED), StageLost, "read s: it went wrong"),
         (an_error(sqlite3.SQLITE_NOTADB), StageLost, "read s: it went wrong"),
         (an_error(sqlite3.SQLITE_ERROR), StageLost, "read s: it went wrong"),
-        (an_error(sqlite3.SQLITE_CONSTRAINT | EXTENDED), StageLost, "read s: it went wrong"),
         (an_error(sqlite3.SQLITE_READONLY), StageLost, "read s: it went wrong"),
         (an_error(None), StageLost, "read s: it went wrong"),
         (an_error(sqlite3.SQLITE_IOERR | EXTENDED), JournalFailed, "read s: it went wrong"),
