@@ -74,7 +74,8 @@ def filesystem_of(path: str, mountinfo: str) -> str | None:
     """
     found: str | None = None
     longest = -1
-    for line in mountinfo.splitlines():
+    # The kernel escapes no other line end than this one.
+    for line in mountinfo.split("\n"):
         mount, _, rest = line.partition(" - ")
         fields = mount.split(" ")
         if len(fields) < 5 or not rest:
@@ -100,7 +101,7 @@ def refuse_network_filesystem(path: Path, mountinfo: Path = MOUNTINFO) -> None:
     """
     if not mountinfo.exists():
         return
-    kind = filesystem_of(os.path.realpath(path.parent), mountinfo.read_text(errors="surrogateescape"))
+    kind = filesystem_of(os.path.realpath(path.parent), os.fsdecode(mountinfo.read_bytes()))
     if kind in NETWORK_FILESYSTEMS:
         raise JournalOnNetworkFilesystem(
             f"open journal {path}: it lies on a network file system ({kind}), where SQLite's locks don't hold",

@@ -247,3 +247,93 @@ def test_the_claim_of_a_key_is_sought_no_further_back_than_its_plan_and_a_bound(
         monkeypatch.setattr(histories, "EVENTS_WALKED_MAX", 5)
         assert len(reader.explain("k00000")[0].events) == 2
     journal.close()
+
+
+def test_a_key_is_told_with_what_was_planned_and_found_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path, 2)
+    take(journal, source)
+    abandon(journal)
+    journal = reopen(path)
+    journal.start_session(now_us=NOW_US, facts={})
+    journal.recover(now_us=NOW_US)
+    take(journal, source)
+    settle(journal, [1], size=7)
+    outcome_seq = journal.statistics().head_seq
+    journal.begin_pass(source, kind="snapshot", now_us=NOW_US)
+    journal.seal_chunk(source, [("k00000", None, 9, 1)], now_us=NOW_US)
+    journal.seal_segment(source, excluded={}, unusable=0, unusable_example=None, now_us=NOW_US)
+    with Reader.open(path) as reader:
+        (settled, again), (waiting,) = reader.explain("k00000"), reader.explain("k00001")
+    assert [
+        (h.created_at, h.planned_size, h.pass_number, h.pass_kind) for h in (settled, waiting, again)
+    ] == [
+        (NOW_US - 1000, 100, 1, "sweep"),
+        (NOW_US - 1001, 100, 1, "sweep"),
+        (None, 9, 2, "snapshot"),
+    ]
+    assert [(h.outcome, h.size, h.md5, h.etag, h.version_id, h.outcome_seq) for h in (settled, waiting)] == [
+        (Outcome.STORED, 7, MD5, None, None, outcome_seq),
+        (None, None, None, None, None, None),
+    ]
+    assert [(h.state, h.recoveries) for h in (settled, waiting, again)] == [
+        (KeyState.STORED, 0),
+        (KeyState.IN_FLIGHT, 1),
+        (KeyState.PLANNED, 0),
+    ]
+    assert (waiting.source_id, waiting.identity["table"]) == (source, "public.source-1")
+    journal.close()
+
+
+def test_a_key_is_replaced_by_the_first_later_plan_that_was_stored(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path, 1)
+    settle(journal, [key.ordinal for key in take(journal, source).keys])
+    ends = []
+    for earlier in (1, 2):
+        plan(journal, [rows(1)[0]._replace(supersedes=earlier)], source=source)
+        settle(journal, [key.ordinal for key in take(journal, source).keys])
+        ends.append(journal.statistics().head_seq)
+    with Reader.open(path) as reader:
+        assert [history.replaced_seq for history in reader.explain("k00000")] == [ends[0], ends[1], None]
+    journal.close()
+
+
+def test_batches_are_told_with_what_concerns_the_key_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path, 3)
+    settle(journal, [key.ordinal for key in take(journal, source).keys])
+    deleted = {"ordinals": [1, 2], "bytes": [5, 6], "versions": ["a", "b"], "who": "op"}
+    journal.note("objects_deleted", deleted, now_us=NOW_US)
+    journal.note("hook_ran", {"bytes": 1}, ordinal=2, now_us=NOW_US)
+    with Reader.open(path) as reader:
+        *_, outcome, deletion, hook = (event.data for event in reader.explain("k00001")[0].events)
+    assert outcome == {
+        "ordinal": 2,
+        "outcome": "stored",
+        "size": 100,
+        "md5": MD5,
+        "etag": None,
+        "version_id": None,
+    }
+    assert (deletion, hook) == ({"who": "op", "ordinal": 2}, {"bytes": 1, "ordinal": 2})
+    journal.close()
+
+
+def test_an_object_is_told_with_its_version_and_the_event_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, source = planned(path, 2)
+    take(journal, source)
+    journal.record([Settled(2, Outcome.STORED, 5, MD5, "etag", "v1")], now_us=NOW_US)
+    seq = journal.statistics().head_seq
+    with Reader.open(path) as reader:
+        expected = histories.ExpectedObject(
+            2, source, "k00001", NOW_US - 1001, 5, MD5, "etag", Outcome.STORED, seq, "v1"
+        )
+        assert reader.objects().objects == (expected,)
+        assert reader.objects_of([2]) == [expected]
+        assert reader.objects(limit=1) == histories.ObjectPage((expected,), seq)
+        assert reader.objects(limit=2).next_after_seq is None
+        assert reader.objects(after_seq=seq).objects == reader.objects(until_seq=seq - 1).objects == ()
+        assert reader.objects(after_seq=seq - 1, until_seq=seq).objects == (expected,)
+    journal.close()

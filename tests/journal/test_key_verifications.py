@@ -6,6 +6,7 @@ import pytest
 
 from journal.entries import Revocation
 from journal.events import Kind
+from journal.key_verifications import KeyVerification
 from journal.lifecycle import Outcome
 from journal.reader import Reader
 from tests.journal.journals import NOW_US, plan, planned, rows, settle, take
@@ -168,3 +169,69 @@ def test_findings_of_an_earlier_program_belong_to_the_run_that_ended_next(journa
     assert verified(journal, 2) == []
     journal.note(Kind.VERIFICATION_FINISHED, {"tier": "list", "exit_code": 0}, now_us=NOW_US)
     assert verified(journal, 2) == [(head(journal), "list", False)]
+
+
+def test_what_a_verification_was_is_told_oldest_first_in_full(journal: Journal) -> None:
+    stored = history(journal, 1).outcome_seq
+    assert stored is not None
+    sample = {"keys": 2, "of": 5, "seed": 1}
+    drawn = begin(journal, "content", sample)
+    full = begin(journal)
+    data = {"run": drawn, "tier": "content", "after_seq": 0, "counts": {}, "ordinals": [1]}
+    named = journal.note(Kind.VERIFICATION_PROGRESSED, data, now_us=NOW_US + 1)
+    ended = {"run": full, "tier": "list", "until_seq": full - 1, "sources": None, "sample": None}
+    end = journal.note(Kind.VERIFICATION_FINISHED, ended, now_us=NOW_US + 2)
+    again = journal.note(Kind.VERIFICATION_PROGRESSED, data, now_us=NOW_US + 3)
+    assert history(journal, 1).verifications == (
+        KeyVerification(named, NOW_US + 1, "content", drawn, sampled=True, outcome_seq=stored),
+        KeyVerification(end, NOW_US + 2, "list", full, sampled=False, outcome_seq=stored),
+        KeyVerification(again, NOW_US + 3, "content", drawn, sampled=True, outcome_seq=stored),
+    )
+
+
+def test_a_run_looks_at_an_outcome_recorded_just_before_it_and_at_none_revoked_by_then(
+    journal: Journal,
+) -> None:
+    settle(journal, [7])
+    end = finish(journal, begin(journal))
+    assert verified(journal, 7) == [(end, "list", False)]
+    journal.revoke([7], Revocation.REPAIR, message="gone", who="op", now_us=NOW_US)
+    finish(journal, begin(journal))
+    assert verified(journal, 7) == [(end, "list", False)]
+
+
+def test_a_finding_of_an_earlier_program_belongs_to_no_later_run(journal: Journal) -> None:
+    findings = {"tier": "list", "findings": [["missing", 2, "k", ""]], "ordinals": [2]}
+    ends = []
+    for found in (False, True, False):
+        if found:
+            journal.note(Kind.FINDING_RECORDED, findings, source=1, now_us=NOW_US)
+        ends.append(journal.note(Kind.VERIFICATION_FINISHED, {"tier": "list"}, now_us=NOW_US))
+    assert verified(journal, 2) == [(ends[0], "list", False), (ends[2], "list", False)]
+
+
+def test_a_finding_belongs_to_the_run_that_it_names_although_another_ended_before(journal: Journal) -> None:
+    first, second = begin(journal), begin(journal)
+    name(journal, second, 2)
+    end = finish(journal, first)
+    finish(journal, second)
+    assert verified(journal, 2) == [(end, "list", False)]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.STORED, Outcome.RECOVERED, Outcome.PRESENT])
+def test_every_outcome_that_leaves_an_object_is_verified(journal: Journal, outcome: Outcome) -> None:
+    settle(journal, [7], outcome)
+    assert history(journal, 7).unverified
+    end = finish(journal, begin(journal))
+    assert verified(journal, 7) == [(end, "list", False)]
+
+
+def test_a_sample_drawn_after_a_later_plan_was_stored_says_nothing_of_the_earlier(journal: Journal) -> None:
+    settle(journal, range(7, 11))
+    plan(journal, [row._replace(supersedes=1) for row in rows(1)], source=1)
+    data = {"run": 0, "tier": "content", "ordinals": [1]}
+    before = journal.note(Kind.VERIFICATION_PROGRESSED, data, now_us=NOW_US)
+    take(journal, 1, 1)
+    settle(journal, [11])
+    journal.note(Kind.VERIFICATION_PROGRESSED, data, now_us=NOW_US)
+    assert verified(journal, 1) == [(before, "content", True)]

@@ -297,3 +297,81 @@ def test_plain_keys_are_no_suspects_and_pages_of_suspects_follow_each_other(stag
     first = stage.suspects(longer_than=900, reserved="~", after=0, limit=2)
     rest = stage.suspects(longer_than=900, reserved="~", after=first[-1][0], limit=2)
     assert {key for _, key in first + rest} == {"x/y", "a\\b", ".."}
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        (Order.NEWEST_FIRST, ["c", "é", "b", "a", "B", "z"]),
+        (Order.OLDEST_FIRST, ["a", "b", "é", "c", "B", "z"]),
+    ],
+)
+def test_rows_without_a_time_come_last_and_ties_go_by_the_bytes_of_their_keys(
+    journal: Path, order: Order, expected: list[str]
+) -> None:
+    with closing(Stage.create(journal, StageIdentity(1, 1, "", order), memo="")) as stage:
+        add(stage, [("é", 2, 1), ("z", None, 1), ("a", -1, 1), ("c", 3, 1), ("B", None, 1), ("b", 2, 1)])
+        stage.sort()
+        assert [row[0] for row in everything(stage)] == expected
+
+
+def test_repeated_reads_are_counted_once_sorted_and_after_a_resumption(stage: Stage, journal: Path) -> None:
+    add(stage, [("a", 1, 1), ("b", 1, 1), ("a", 2, 2)], 0, 64)
+    add(stage, [("a", 3, 3)], 64)
+    assert (stage.totals().repeated, stage.is_sorted) == (0, False)
+    stage.sort()
+    assert (stage.totals().repeated, stage.is_sorted) == (2, True)
+    stage.close()
+    with closing(Stage.resume(journal, IDENTITY)) as resumed:
+        assert (resumed.totals().repeated, everything(resumed)) == (2, [("a", 3, 3), ("b", 1, 1)])
+
+
+def test_nothing_is_added_to_a_sorted_stage(stage: Stage) -> None:
+    add(stage, [("a", 1, 1)], 0, 64)
+    stage.sort()
+    with pytest.raises(ValueError, match="does not follow"):
+        add(stage, [("b", 1, 1)], 64)
+
+
+def test_pages_follow_each_other_up_to_the_end(stage: Stage) -> None:
+    add(stage, [(str(n), 9 - n, n) for n in range(5)])
+    assert stage.page(0) == []
+    stage.sort()
+    assert [row[0] for row in stage.page(0, 2)] == ["0", "1"]
+    assert stage.page(3, 2) == [("3", 6, 3), ("4", 5, 4)]
+    assert stage.page(4, 9) == [("4", 5, 4)]
+    assert stage.page(5, 1) == []
+    assert [stage.position_of(key) for key in "024"] == [1, 3, 5]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        ".",
+        "a..b",
+        'a""b',
+        "a/b",
+        "a\\b",
+        "a\x01",
+        "a\x1f",
+        "\x7f",
+        "\x9f",
+        "é" * 5,
+        "x.end",
+        "dne.x",
+        ".e",
+        "d",
+    ],
+)
+def test_each_thing_that_may_make_a_key_unusable_makes_it_a_suspect(stage: Stage, key: str) -> None:
+    add(stage, [("plain", 2, 0), (key, 1, 0), ("a-b", 0, 0)])
+    stage.sort()
+    assert stage.suspects(longer_than=9, reserved=".end", after=0) == [(2, key)]
+    assert stage.suspects(longer_than=9, reserved=".end", after=2) == []
+
+
+def test_a_key_as_long_as_may_be_is_no_suspect(stage: Stage) -> None:
+    add(stage, [("é" * 5, 0, 0)])
+    stage.sort()
+    assert stage.suspects(longer_than=10, reserved="~", after=0) == []
