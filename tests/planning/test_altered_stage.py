@@ -120,3 +120,39 @@ def test_a_range_that_is_gone_is_found_before_the_scan_goes_on(stage: Stage, jou
         pytest.raises(StageLost, match="range at block 64 of 7/70 lacks the one before"),
     ):
         resumed.progress()
+
+
+def test_a_range_that_brought_no_row_is_missed_before_sorting_too(stage: Stage, journal: Path) -> None:
+    add(stage, [], 0, 64)
+    add(stage, [("a", 1, 1)], 64)
+    stage.close()
+    change(journal, "delete from swept where first_block = 0")
+    with (
+        closing(Stage.resume(journal, IDENTITY)) as resumed,
+        pytest.raises(StageLost, match="lacks the one before"),
+    ):
+        resumed.sort()
+
+
+def test_rows_that_were_sorted_already_are_not_sorted_in_twice(stage: Stage, journal: Path) -> None:
+    add(stage, [("a", 1, 1), ("b", 2, 2)])
+    stage.sort()
+    stage.close()
+    change(journal, "delete from sorting")
+    with (
+        closing(Stage.resume(journal, IDENTITY)) as resumed,
+        pytest.raises(StageLost, match="4 rows sorted of 2"),
+    ):
+        resumed.sort()
+
+
+def test_a_suspect_that_is_not_what_was_staged_is_not_told(stage: Stage, journal: Path) -> None:
+    add(stage, [("../up", 1, 1)])
+    stage.sort()
+    stage.close()
+    change(journal, "update sorted set size = 0")
+    with (
+        closing(Stage.resume(journal, IDENTITY)) as resumed,
+        pytest.raises(StageLost, match="not what was written"),
+    ):
+        resumed.suspects(longer_than=100, reserved="probe", after=0)

@@ -176,59 +176,6 @@ def test_a_flipped_bit_costs_a_new_scan_or_nothing(
     assert seen.keys() == {"lost", "harmless"}
 
 
-def sort(stage: Stage) -> None:
-    stage.sort()
-
-
-def look_up_b(stage: Stage) -> None:
-    stage.position_of("b")
-
-
-def suspect(stage: Stage) -> None:
-    stage.suspects(longer_than=100, reserved="probe", after=0)
-
-
-@pytest.mark.parametrize(
-    ("is_sorted", "harm", "act", "found"),
-    [
-        (False, "delete from swept where first_block = 64", Stage.progress, "lacks the one before"),
-        (False, "delete from swept where first_block = 0", sort, "lacks the one before"),
-        (False, "delete from pass", sort, "belongs to"),
-        (False, "insert into pass select * from pass", sort, "belongs to"),
-        (True, "delete from sorting", sort, "6 rows sorted of 3"),
-        (True, "insert into sorting select * from sorting", sort, "belongs to"),
-        (True, "update sorted set row_key = 'b' where position = 1", look_up_b, "not what was written"),
-        (True, "delete from sorted where position = 1", look_up_b, "0 rows stand before the 2th"),
-        (True, "update sorted set size = 0 where position = 1", suspect, "not what was written"),
-    ],
-)
-def test_rows_that_are_gone_there_twice_or_altered_are_missed(
-    is_sorted: bool, harm: str, act: Callable[[Stage], object], found: str, tmp_path: Path
-) -> None:
-    journal = tmp_path / "journal.db"
-    with closing(Stage.create(journal, IDENTITY, memo="why")) as stage:
-        for first, following, brought in (
-            (0, 64, []),
-            (64, 128, [("../up", 3, 1), ("b", 2, 1), ("c", 1, 1)]),
-            (128, None, []),
-        ):
-            stage.add(
-                brought,
-                relation=7,
-                filenode=70,
-                first_block=first,
-                next_block=following,
-                seen=0,
-                excluded={},
-            )
-        if is_sorted:
-            stage.sort()
-    with closing(sqlite3.connect(stage_path(journal))) as connection, connection:
-        connection.execute(harm)
-    with pytest.raises(StageLost, match=found), closing(Stage.resume(journal, IDENTITY)) as resumed:
-        act(resumed)
-
-
 def outcome(journal: Path, content: bytes, sealed: list[StagedRow], expected: Planned, what: str) -> str:
     """Complete what `content` holds of a stage; fail where it is neither refused nor as it should be."""
     stage_path(journal).write_bytes(content)
