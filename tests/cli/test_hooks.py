@@ -175,7 +175,7 @@ def test_a_hook_that_outlives_its_time_is_ended_with_all_it_started(
 def is_running(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state.rpartition(")")[2].split()[0] != "Z"
 
