@@ -33,7 +33,7 @@ def version_of(path: Path) -> int:
 
 def check_out(version: int, to: Path) -> Path:
     """Lay the last release of a schema out, as a tree to be put on Python's path."""
-    if not (ROOT / ".git").exists() or git("rev-parse", "--is-shallow-repository").stdout == b"true\n":
+    if not (ROOT / ".git").exists() or git("cat-file", "-e", LAST_OF[version]).returncode:
         pytest.skip(f"NOT TESTED: no commit {LAST_OF[version]} here: a clone with its history has it")
     made = git("archive", LAST_OF[version], "daemon", "journal")
     assert made.returncode == 0, made.stderr
