@@ -84,7 +84,7 @@ class StageTotals:
 
 
 class Stage:
-    """The open stage of one pass; one thread at a time; every method is one transaction.
+    """The open stage of one pass; one thread at a time; every change is one transaction.
 
     Attributes:
         memo: what the planner must not forget while the pass lasts, as it gave it at creation.
@@ -166,14 +166,7 @@ class Stage:
         Raises:
             StageLost: a range is not as it was kept, or does not follow the one before.
         """
-        reached: dict[int, RelationProgress] = {}
-        for relation, filenode, first_block, next_block, *_ in self._swept():
-            if reached.get(relation, (filenode, 0)) != (filenode, first_block):
-                raise self._lost(
-                    f"range at block {first_block} of {relation}/{filenode} lacks the one before"
-                )
-            reached[relation] = RelationProgress(filenode, next_block)
-        return reached
+        return {swept[0]: RelationProgress(swept[1], swept[3]) for swept in self._swept()}
 
     def add(
         self,
@@ -229,9 +222,9 @@ class Stage:
         Raises:
             StageLost: rows are missing that a range had brought, or are not what it brought.
         """
-        self.progress()
-        totals = self.totals()
-        expected = sum(swept[5] for swept in self._swept())
+        ranges = self._swept()
+        totals = _counted(ranges)
+        expected = sum(swept[5] for swept in ranges)
         with self._guarded("sort"), self._db:
             self._db.execute("begin immediate")
             (staged,) = self._db.execute("select count(*) from staged").fetchone()
@@ -284,16 +277,11 @@ class Stage:
         """Count what is staged.
 
         Raises:
-            StageLost: a range is not as it was kept.
+            StageLost: a range is not as it was kept, or does not follow the one before.
         """
         if self.is_sorted:
             return self._totals
-        excluded: Counter[str] = Counter()
-        seen = 0
-        for swept in self._swept():
-            seen += swept[4]
-            excluded.update(json.loads(swept[6]))
-        return StageTotals(seen, dict(excluded))
+        return _counted(self._swept())
 
     def page(self, after: int, limit: int = PAGE_ROWS_MAX) -> list[StagedRow]:
         """Return up to `limit` rows in processing order that follow the `after`-th; empty at the end.
@@ -366,8 +354,17 @@ class Stage:
         return [(row[0], key) for row, (key, _, _) in zip(found, rows, strict=True)]
 
     def _swept(self) -> list[tuple[Any, ...]]:
+        """Read the ranges, each behind the one before of its relation."""
         with self._guarded("read"):
-            return list(self._checked(self._db.execute("select * from swept order by rowid")))
+            ranges = list(self._checked(self._db.execute("select * from swept order by rowid")))
+        ends: dict[int, tuple[int, int | None]] = {}
+        for relation, filenode, first_block, next_block, *_ in ranges:
+            if ends.get(relation, (filenode, 0)) != (filenode, first_block):
+                raise self._lost(
+                    f"range at block {first_block} of {relation}/{filenode} lacks the one before"
+                )
+            ends[relation] = (filenode, next_block)
+        return ranges
 
     def _checked(self, rows: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
         """Yield rows without the checksum that each ends with."""
@@ -384,6 +381,15 @@ class Stage:
     def _guarded(self, operation: str) -> Iterator[None]:
         with translated(stage_path(self._journal), operation):
             yield
+
+
+def _counted(ranges: Iterable[Sequence[Any]]) -> StageTotals:
+    excluded: Counter[str] = Counter()
+    seen = 0
+    for swept in ranges:
+        seen += swept[4]
+        excluded.update(json.loads(swept[6]))
+    return StageTotals(seen, dict(excluded))
 
 
 _ALTERED = "a row is not what was written"

@@ -26,7 +26,7 @@ DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
 
 OPTIONS = {
     "kills": (25, "SIGKILLs of a real daemon in tests/faults/test_sigkill.py"),
-    "flips": (1, "bits flipped in each class of bytes of a journal; 400 of a stage for each"),
+    "flips": (1, "bits flipped in each class of bytes of a journal; 150 in each of a stage for each"),
     "syscalls-step": (24, "kill the daemon before each Nth of its system calls that write; 1: before each"),
     "power-cuts": (12, "power cuts under real file systems"),
     "seeds": (2000, "worlds to simulate"),

@@ -66,6 +66,15 @@ def take(journal: Journal, source: int, limit: int = 1000, window: int = 1000) -
     return claim
 
 
+def two_in_flight(path: Path) -> Journal:
+    """Two sources of ten and three keys, all in flight."""
+    journal, first = planned(path)
+    second = plan(journal, rows(3, first=50))
+    for source in (first, second):
+        take(journal, source)
+    return journal
+
+
 def settle(
     journal: Journal, ordinals: Sequence[int], outcome: Outcome = Outcome.STORED, size: int = 100
 ) -> None:

@@ -12,7 +12,7 @@ from journal.events import Kind
 from journal.log import Journal
 from journal.reader import Reader
 from journal.report_facts import ParkedKey, ReportFacts, report_facts
-from tests.journal.journals import NOW_US, create, park, plan, planned, rows, settle, take
+from tests.journal.journals import NOW_US, create, park, plan, planned, settle, take, two_in_flight
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,12 +26,7 @@ SECOND_US = 1_000_000
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    """Two sources of ten and three keys, all in flight."""
-    journal, first = planned(tmp_path / "journal.db")
-    second = plan(journal, rows(3, first=50))
-    for source in (first, second):
-        take(journal, source)
-    return journal
+    return two_in_flight(tmp_path / "journal.db")
 
 
 def told(journal: Journal) -> ReportFacts:

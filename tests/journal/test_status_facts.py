@@ -18,12 +18,9 @@ from tests.journal.journals import (
     abandon,
     create,
     park,
-    plan,
-    planned,
     reopen,
-    rows,
     settle,
-    take,
+    two_in_flight,
 )
 
 if TYPE_CHECKING:
@@ -35,12 +32,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    """Two sources of ten and three keys, all in flight."""
-    journal, first = planned(tmp_path / "journal.db")
-    second = plan(journal, rows(3, first=50))
-    for source in (first, second):
-        take(journal, source)
-    return journal
+    return two_in_flight(tmp_path / "journal.db")
 
 
 def status(journal: Journal) -> MigrationStatus:

@@ -10,22 +10,10 @@ import pytest
 
 from journal.stage_file import StageLost, stage_path
 from journal.staging import Stage
-from tests.planning.test_staging import IDENTITY, add
+from tests.planning.stages import IDENTITY, add
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
-
-
-@pytest.fixture
-def stage(journal: Path) -> Iterator[Stage]:
-    with closing(Stage.create(journal, IDENTITY, memo="why")) as created:
-        yield created
 
 
 def change(journal: Path, *statements: str) -> None:

@@ -15,14 +15,13 @@ from journal.checkpoint import Order, sort_key
 from journal.errors import JournalFailed
 from journal.stage_file import StageLost, crc_of, crc_of_key, discard_stage, stage_path
 from journal.staging import RelationProgress, Stage, StageIdentity
+from tests.planning.stages import IDENTITY, add
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from journal.staging import StagedRow
 
-IDENTITY = StageIdentity(source=1, number=1, scope="scope", order=Order.NEWEST_FIRST)
 ROWS = st.lists(
     st.tuples(
         st.sampled_from(["a", "b", "ab", "é", "z", "日", "0", "B", ""]),
@@ -31,36 +30,6 @@ ROWS = st.lists(
     ),
     max_size=20,
 )
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
-
-
-@pytest.fixture
-def stage(journal: Path) -> Iterator[Stage]:
-    with closing(Stage.create(journal, IDENTITY, memo="why")) as created:
-        yield created
-
-
-def add(
-    stage: Stage,
-    rows: list[StagedRow],
-    first: int = 0,
-    following: int | None = None,
-    relation: int = 7,
-    filenode: int = 70,
-) -> None:
-    stage.add(
-        rows,
-        relation=relation,
-        filenode=filenode,
-        first_block=first,
-        next_block=following,
-        seen=len(rows) + 1,
-        excluded={"where": 1, "null_value": 0},
-    )
 
 
 def everything(stage: Stage, limit: int = 3) -> list[StagedRow]:
